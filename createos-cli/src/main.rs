@@ -1,0 +1,3 @@
+//! The `createos` command.
+
+fn main() {}

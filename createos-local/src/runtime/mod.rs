@@ -1,0 +1,172 @@
+//! What the core asks of a machine: boot, stop, run, read and write.
+//!
+//! The core knows sandboxes as records and states; a [`Runtime`] knows them as
+//! processes and files. Nothing here knows HTTP.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use createos_sdk::SandboxId;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+/// Everything a runtime must know to boot a sandbox, first time or again.
+#[derive(Debug, Clone)]
+pub(crate) struct BootSpec {
+    pub(crate) id: SandboxId,
+    /// Becomes the hostname.
+    pub(crate) name: String,
+    /// Catalog name of the root filesystem, already validated.
+    pub(crate) rootfs: String,
+    /// The sandbox's own address.
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) limits: Limits,
+}
+
+/// Resource limits of a shape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: u64,
+    /// Hundredths of a CPU: 100 is one whole CPU.
+    pub(crate) cpu_percent: u32,
+    pub(crate) max_processes: u32,
+}
+
+/// A booted sandbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BootInfo {
+    /// From the request to the first answer of the agent inside.
+    pub(crate) spawn: Duration,
+}
+
+/// One command to run in a sandbox.
+#[derive(Debug, Clone)]
+pub(crate) struct ExecSpec {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    /// Declared variables; the runtime adds PATH, HOME and the like below them.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The whole standard input; `None` is an empty one.
+    pub(crate) stdin: Option<Bytes>,
+}
+
+/// What a running command tells, in order. The last event is always `Exited`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ExecEvent {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    /// The command has ended and its output pipes are closed.
+    Exited(ExitReason),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitReason {
+    Code(i32),
+    /// Killed by this signal number.
+    Signal(i32),
+}
+
+impl ExitReason {
+    /// The shell's convention: the code, or 128 plus the signal.
+    pub(crate) fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Output of a running command. Dropping it kills the command's session.
+pub(crate) type ExecEvents = BoxStream<'static, Result<ExecEvent, RuntimeError>>;
+
+/// An open file of a sandbox.
+pub(crate) struct FileRead {
+    pub(crate) size: u64,
+    /// Ends after `size` bytes, or with an error when the file could not be read to its end.
+    pub(crate) chunks: BoxStream<'static, Result<Bytes, RuntimeError>>,
+}
+
+/// A file being written. Dropped before `commit`, it leaves the old file untouched.
+pub(crate) trait FileWrite: Send {
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>>;
+    /// Puts the new content in place atomically and returns its size.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<u64, RuntimeError>>;
+}
+
+/// A sandbox whose machine ended without being asked to.
+#[derive(Debug, Clone)]
+pub(crate) struct Died {
+    pub(crate) id: SandboxId,
+    pub(crate) reason: String,
+}
+
+/// The machine under the core. One implementation per way of isolating.
+pub(crate) trait Runtime: Send + Sync + 'static {
+    /// Boots a sandbox; its files are created when it has none yet and kept when it has.
+    /// On an error nothing of this boot is left running; files of an earlier boot stay.
+    fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>>;
+
+    /// Ends every process of a sandbox and keeps its files. Idempotent.
+    fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Ends every process of a sandbox and removes its files. Idempotent.
+    fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Starts a command. A program that cannot be started is `RuntimeError::NotStarted`.
+    fn exec<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        spec: ExecSpec,
+    ) -> BoxFuture<'a, Result<ExecEvents, RuntimeError>>;
+
+    /// Opens an absolute path for reading; symlinks resolve inside the sandbox.
+    fn read_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<FileRead, RuntimeError>>;
+
+    /// Begins writing an absolute path; parents are created, symlinks resolve inside.
+    fn write_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>>;
+
+    /// Sandbox directories on disk: start-up compares them with the store.
+    fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>>;
+
+    /// Sandboxes that ended by themselves, as it happens. Taken once, by the core.
+    fn deaths(&self) -> Option<tokio::sync::mpsc::UnboundedReceiver<Died>>;
+
+    /// Ends every sandbox and the helper processes.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Why a runtime could not do what the core asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RuntimeError {
+    /// The program could not be started; the text is for people.
+    #[error("{message}")]
+    NotStarted { message: String, exit_code: i32 },
+    #[error("no such file: {0}")]
+    NoSuchFile(String),
+    /// A directory, device, socket or FIFO where a regular file is needed, or a bad path.
+    #[error("{0}")]
+    BadPath(String),
+    /// The sandbox refused: no space, too many processes, permission.
+    #[error("{0}")]
+    Refused(String),
+    /// The sandbox's agent is gone or does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// This machine lacks something; the text names the cause and the remedy.
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("{context}: {source}")]
+    Io { context: String, source: std::io::Error },
+}

@@ -1,0 +1,1 @@
+//! Strongly typed async client for CreateOS sandboxes.
