@@ -3,6 +3,10 @@
 //! The core knows sandboxes as records and states; a [`Runtime`] knows them as
 //! processes and files. Nothing here knows HTTP.
 
+mod namespaces;
+
+pub(crate) use self::namespaces::Namespaces;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,6 +15,9 @@ use bytes::Bytes;
 use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+
+/// The root filesystem that every machine has: its own `/usr` and a curated `/etc`.
+pub(crate) const HOST_ROOTFS: &str = "devbox:1";
 
 /// Everything a runtime must know to boot a sandbox, first time or again.
 #[derive(Debug, Clone)]

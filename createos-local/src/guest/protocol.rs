@@ -1,0 +1,293 @@
+//! What the engine and the agent inside a sandbox say to each other.
+//!
+//! One connection is one operation. Each side sends frames: a 4-byte little-endian
+//! length, one byte of kind, the payload. The engine's first frame is a
+//! [`Request`]; afterwards it sends [`Input`] and the agent sends [`Reply`].
+//! Closing the connection ends the operation: a command is killed, an
+//! unfinished upload is thrown away.
+
+// The engine and the agent include this file and use their own part.
+#![allow(dead_code)]
+
+use crate::codec::{Malformed, Reader, Writer};
+
+/// Version that both sides must share; the engine asks for it when a sandbox boots.
+pub(crate) const VERSION: u32 = 1;
+/// Longest payload of a frame. Larger ones are a protocol error.
+pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
+/// Payload size that both sides use for data.
+pub(crate) const CHUNK: usize = 64 << 10;
+/// Bytes in front of a payload: its length and kind.
+pub(crate) const HEADER: usize = 5;
+
+/// The first frame of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    Ping,
+    Exec {
+        /// Program and arguments; never empty.
+        argv: Vec<String>,
+        /// `KEY=VALUE` entries, the whole environment.
+        env: Vec<String>,
+    },
+    ReadFile {
+        path: String,
+    },
+    WriteFile {
+        path: String,
+    },
+}
+
+/// Later frames of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Standard input of a command, or content of a file.
+    Data(Vec<u8>),
+    /// The end: closes standard input, or puts the file in place.
+    End,
+}
+
+/// Frames of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Pong {
+        version: u32,
+    },
+    /// The command runs, or the file is ready to be written.
+    Ready,
+    /// Size of the file that follows.
+    Size(u64),
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    /// Content of a file.
+    Data(Vec<u8>),
+    /// The command ended by itself, and its output is closed.
+    Exited(i32),
+    /// The command was killed by a signal, and its output is closed.
+    Signaled(i32),
+    /// The file is complete; its size.
+    Done(u64),
+    Failed {
+        kind: Failure,
+        message: String,
+    },
+}
+
+/// Why the agent refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    NoSuchFile,
+    /// Not a regular file, or a path that cannot be one.
+    BadPath,
+    /// The program was not found (a shell would say 127).
+    CommandNotFound,
+    /// The program is there and cannot be run (a shell would say 126).
+    CommandNotRunnable,
+    /// No space, no permission, too many processes, and the like.
+    Refused,
+}
+
+/// A complete frame around a payload.
+pub(crate) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut frame = Vec::with_capacity(HEADER + payload.len());
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.push(kind);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Payload length and kind from a frame's first bytes.
+pub(crate) fn parse_header(header: [u8; HEADER]) -> Result<(usize, u8), Malformed> {
+    let [a, b, c, d, kind] = header;
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    if length > MAX_PAYLOAD { Err(Malformed) } else { Ok((length, kind)) }
+}
+
+fn texts(values: &[String]) -> impl ExactSizeIterator<Item = &str> {
+    values.iter().map(String::as_str)
+}
+
+fn owned(values: Vec<&str>) -> Vec<String> {
+    values.into_iter().map(str::to_owned).collect()
+}
+
+impl Request {
+    pub(crate) fn to_frame(&self) -> Vec<u8> {
+        let writer = Writer::default();
+        match self {
+            Self::Ping => frame(0, &[]),
+            Self::Exec { argv, env } => {
+                frame(1, &writer.texts(texts(argv)).texts(texts(env)).finish())
+            }
+            Self::ReadFile { path } => frame(2, &writer.text(path).finish()),
+            Self::WriteFile { path } => frame(3, &writer.text(path).finish()),
+        }
+    }
+
+    pub(crate) fn parse(kind: u8, payload: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(payload);
+        let request = match kind {
+            0 => Self::Ping,
+            1 => {
+                let argv = owned(reader.texts()?);
+                if argv.is_empty() {
+                    return Err(Malformed);
+                }
+                Self::Exec { argv, env: owned(reader.texts()?) }
+            }
+            2 => Self::ReadFile { path: reader.text()?.to_owned() },
+            3 => Self::WriteFile { path: reader.text()?.to_owned() },
+            _ => return Err(Malformed),
+        };
+        reader.finish().map(|()| request)
+    }
+}
+
+impl Input {
+    pub(crate) fn to_frame(&self) -> Vec<u8> {
+        match self {
+            Self::Data(bytes) => frame(0, bytes),
+            Self::End => frame(1, &[]),
+        }
+    }
+
+    pub(crate) fn parse(kind: u8, payload: Vec<u8>) -> Result<Self, Malformed> {
+        match kind {
+            0 => Ok(Self::Data(payload)),
+            1 if payload.is_empty() => Ok(Self::End),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Failure {
+    fn code(self) -> u8 {
+        match self {
+            Self::NoSuchFile => 0,
+            Self::BadPath => 1,
+            Self::CommandNotFound => 2,
+            Self::CommandNotRunnable => 3,
+            Self::Refused => 4,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, Malformed> {
+        Ok(match code {
+            0 => Self::NoSuchFile,
+            1 => Self::BadPath,
+            2 => Self::CommandNotFound,
+            3 => Self::CommandNotRunnable,
+            4 => Self::Refused,
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl Reply {
+    pub(crate) fn to_frame(&self) -> Vec<u8> {
+        let writer = Writer::default();
+        match self {
+            Self::Pong { version } => frame(0, &writer.u32(*version).finish()),
+            Self::Ready => frame(1, &[]),
+            Self::Size(size) => frame(2, &writer.u64(*size).finish()),
+            Self::Stdout(bytes) => frame(3, bytes),
+            Self::Stderr(bytes) => frame(4, bytes),
+            Self::Data(bytes) => frame(5, bytes),
+            Self::Exited(code) => frame(6, &writer.i32(*code).finish()),
+            Self::Signaled(signal) => frame(7, &writer.i32(*signal).finish()),
+            Self::Done(size) => frame(8, &writer.u64(*size).finish()),
+            Self::Failed { kind, message } => {
+                frame(9, &writer.u8(kind.code()).text(message).finish())
+            }
+        }
+    }
+
+    pub(crate) fn parse(kind: u8, payload: Vec<u8>) -> Result<Self, Malformed> {
+        match kind {
+            3 => return Ok(Self::Stdout(payload)),
+            4 => return Ok(Self::Stderr(payload)),
+            5 => return Ok(Self::Data(payload)),
+            _ => {}
+        }
+        let mut reader = Reader::new(&payload);
+        let reply = match kind {
+            0 => Self::Pong { version: reader.u32()? },
+            1 => Self::Ready,
+            2 => Self::Size(reader.u64()?),
+            6 => Self::Exited(reader.i32()?),
+            7 => Self::Signaled(reader.i32()?),
+            8 => Self::Done(reader.u64()?),
+            9 => Self::Failed {
+                kind: Failure::from_code(reader.u8()?)?,
+                message: reader.text()?.to_owned(),
+            },
+            _ => return Err(Malformed),
+        };
+        reader.finish().map(|()| reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(frame: &[u8]) -> (u8, Vec<u8>) {
+        let header: [u8; HEADER] = frame[..HEADER].try_into().expect("header");
+        let (length, kind) = parse_header(header).expect("valid header");
+        assert_eq!(length, frame.len() - HEADER);
+        (kind, frame[HEADER..].to_vec())
+    }
+
+    #[test]
+    fn requests_round_trip() {
+        for request in [
+            Request::Ping,
+            Request::Exec { argv: vec!["ls".into(), "-l".into()], env: vec!["A=b".into()] },
+            Request::ReadFile { path: "/etc/hosts".into() },
+            Request::WriteFile { path: "/tmp/ü".into() },
+        ] {
+            let (kind, payload) = split(&request.to_frame());
+            assert_eq!(Request::parse(kind, &payload), Ok(request));
+        }
+    }
+
+    #[test]
+    fn replies_and_input_round_trip() {
+        for reply in [
+            Reply::Pong { version: 3 },
+            Reply::Ready,
+            Reply::Size(1 << 33),
+            Reply::Stdout(vec![0, 255]),
+            Reply::Stderr(vec![]),
+            Reply::Data(vec![1]),
+            Reply::Exited(255),
+            Reply::Signaled(9),
+            Reply::Done(0),
+            Reply::Failed { kind: Failure::BadPath, message: "no".into() },
+        ] {
+            let (kind, payload) = split(&reply.to_frame());
+            assert_eq!(Reply::parse(kind, payload), Ok(reply));
+        }
+        for input in [Input::Data(vec![0; 9]), Input::End] {
+            let (kind, payload) = split(&input.to_frame());
+            assert_eq!(Input::parse(kind, payload), Ok(input));
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        assert!(parse_header([0xff, 0xff, 0xff, 0xff, 0]).is_err());
+        for kind in 0..=u8::MAX {
+            // No payload kind accepts trailing bytes or a cut integer by accident.
+            for payload in [vec![1], vec![0xff; 7], vec![0; 64]] {
+                if !(3..=5).contains(&kind) {
+                    assert!(Reply::parse(kind, payload.clone()).is_err(), "reply {kind}");
+                }
+                assert!(Request::parse(kind, &payload).is_err(), "request {kind}");
+            }
+        }
+        let no_program = Request::Exec { argv: vec![], env: vec![] }.to_frame();
+        assert!(Request::parse(1, &no_program[HEADER..]).is_err());
+    }
+}

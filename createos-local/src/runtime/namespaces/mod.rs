@@ -1,0 +1,302 @@
+//! The Linux runtime: namespaces, layered root filesystems, control groups.
+//!
+//! This side is unprivileged code: it keeps the books and talks. The warden makes
+//! and ends sandboxes, the agent inside each one runs commands and moves files.
+
+mod agent;
+mod base;
+mod helpers;
+mod seccomp;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod warden;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use createos_sdk::SandboxId;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use self::warden::{Event, Init, Warden};
+use super::{
+    BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
+};
+use crate::warden_protocol::{Boot, Configure, Facts};
+
+/// How long the warden may take to end everything before it is left to itself.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+
+/// Sandboxes of one data directory.
+pub(crate) struct Namespaces {
+    data_dir: PathBuf,
+    base: String,
+    state: Arc<State>,
+    warden: tokio::sync::Mutex<Option<Arc<Warden>>>,
+    restart: Restart,
+    facts: Facts,
+    deaths: Mutex<Option<mpsc::UnboundedReceiver<Died>>>,
+}
+
+/// What starting the warden again takes.
+struct Restart {
+    program: PathBuf,
+    configure: Configure,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Mutex<HashMap<SandboxId, Arc<Init>>>,
+    ended: tokio::sync::Notify,
+}
+
+impl State {
+    fn running(&self) -> MutexGuard<'_, HashMap<SandboxId, Arc<Init>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Namespaces {
+    /// Prepares the machine: helper programs, the base, the warden. Blocks; the first
+    /// time on a machine for a few seconds. With `shared_cache`, what does not belong
+    /// to one engine alone (helpers and bases) is kept there.
+    pub(crate) fn start(
+        data_dir: &Path,
+        shared_cache: Option<&Path>,
+    ) -> Result<Self, RuntimeError> {
+        let io_error = |context: &str| {
+            let context = format!("{context} {}", data_dir.display());
+            move |source| RuntimeError::Io { context, source }
+        };
+        let data_dir = data_dir.canonicalize().map_err(io_error("cannot use"))?;
+        prepare_directories(&data_dir, shared_cache).map_err(io_error("cannot prepare"))?;
+        let helpers = helpers::install(&data_dir).map_err(io_error("cannot write helpers to"))?;
+        let configure = Configure {
+            cgroup: cgroup_name(&data_dir),
+            agent_layer: helpers.agent_layer,
+            seccomp: seccomp::filters()?,
+        };
+        let (events, received) = mpsc::unbounded_channel();
+        let warden = Warden::start(&helpers.warden, &data_dir, configure.clone(), events.clone())?;
+        let facts = warden.facts.clone();
+        let base = base::ensure_host_base(&data_dir, facts.privileged)
+            .map_err(io_error("cannot build the base in"))?;
+        let state = Arc::new(State::default());
+        let (died, deaths) = mpsc::unbounded_channel();
+        tokio::spawn(keep_books(Arc::clone(&state), received, died));
+        Ok(Self {
+            data_dir,
+            base,
+            state,
+            warden: tokio::sync::Mutex::new(Some(Arc::new(warden))),
+            restart: Restart { program: helpers.warden, configure, events },
+            facts,
+            deaths: Mutex::new(Some(deaths)),
+        })
+    }
+
+    /// What the warden found this machine able to do.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The warden, started again if it has ended.
+    async fn warden(&self) -> Result<Arc<Warden>, RuntimeError> {
+        let mut warden = self.warden.lock().await;
+        match &*warden {
+            Some(living) if !living.is_gone() => return Ok(Arc::clone(living)),
+            Some(_) => {}
+            None => return Err(RuntimeError::Unreachable("the engine has shut down".to_owned())),
+        }
+        let Restart { program, configure, events } = &self.restart;
+        let fresh = Warden::start(program, &self.data_dir, configure.clone(), events.clone())?;
+        let fresh = Arc::new(fresh);
+        *warden = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn init_of(&self, id: &SandboxId) -> Result<Arc<Init>, RuntimeError> {
+        let init = self.state.running().get(id).map(Arc::clone);
+        init.ok_or_else(|| RuntimeError::Unreachable("the sandbox is not running".to_owned()))
+    }
+
+    async fn boot_machine(&self, spec: BootSpec) -> Result<BootInfo, RuntimeError> {
+        let began = Instant::now();
+        if spec.rootfs != super::HOST_ROOTFS {
+            return Err(RuntimeError::Unsupported(format!("no root filesystem {}", spec.rootfs)));
+        }
+        let directory = storage::prepare(&self.data_dir, &spec.id).map_err(|source| {
+            RuntimeError::Io { context: "cannot create the sandbox's directory".to_owned(), source }
+        })?;
+        let warden = self.warden().await?;
+        let init = warden.boot(self.boot_command(&spec, directory)).await?;
+        let init = Arc::new(init);
+        // Known before the agent answers, so that an end in between is noticed.
+        self.state.running().insert(spec.id.clone(), Arc::clone(&init));
+        if let Err(error) = agent::greet(&init).await {
+            self.state.running().remove(&spec.id);
+            let _ = warden.stop(spec.id.as_str()).await;
+            return Err(error);
+        }
+        Ok(BootInfo { spawn: began.elapsed() })
+    }
+
+    fn boot_command(&self, spec: &BootSpec, directory: String) -> Boot {
+        Boot {
+            ticket: 0,
+            id: spec.id.to_string(),
+            hostname: spec.name.clone(),
+            ip: spec.ip.octets(),
+            base: self.base.clone(),
+            host_usr: true,
+            directory,
+            memory_bytes: spec.limits.memory_bytes,
+            cpu_percent: spec.limits.cpu_percent,
+            max_processes: spec.limits.max_processes,
+        }
+    }
+
+    async fn stop_machine(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        // Out of the books first: an end that was asked for is no death.
+        self.state.running().remove(id);
+        match &*self.warden.lock().await {
+            Some(warden) => Arc::clone(warden),
+            None => return Ok(()),
+        }
+        .stop(id.as_str())
+        .await
+    }
+}
+
+impl Runtime for Namespaces {
+    fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>> {
+        self.boot_machine(spec).boxed()
+    }
+
+    fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        self.stop_machine(id).boxed()
+    }
+
+    fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            self.stop_machine(id).await?;
+            let (data_dir, id) = (self.data_dir.clone(), id.clone());
+            blocking("remove the sandbox's files", move || storage::remove(&data_dir, &id)).await
+        }
+        .boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        spec: ExecSpec,
+    ) -> BoxFuture<'a, Result<ExecEvents, RuntimeError>> {
+        async move { transfer::exec(&*self.init_of(id)?, spec).await }.boxed()
+    }
+
+    fn read_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<FileRead, RuntimeError>> {
+        async move { transfer::read_file(&*self.init_of(id)?, path).await }.boxed()
+    }
+
+    fn write_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>> {
+        async move { transfer::write_file(&*self.init_of(id)?, path).await }.boxed()
+    }
+
+    fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>> {
+        let data_dir = self.data_dir.clone();
+        blocking("list the sandbox directories", move || storage::list(&data_dir)).boxed()
+    }
+
+    fn deaths(&self) -> Option<mpsc::UnboundedReceiver<Died>> {
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let Some(warden) = self.warden.lock().await.take() else { return };
+            let ended = self.state.ended.notified();
+            self.state.running().clear();
+            warden.end();
+            if !warden.is_gone() {
+                let _ = tokio::time::timeout(SHUTDOWN, ended).await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Takes ended sandboxes out of the books and tells the core about them.
+async fn keep_books(
+    state: Arc<State>,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    died: mpsc::UnboundedSender<Died>,
+) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Ended { id, reason } => {
+                let Ok(id) = id.parse::<SandboxId>() else { continue };
+                if state.running().remove(&id).is_some() {
+                    let _ = died.send(Died { id, reason });
+                }
+            }
+            Event::Gone => {
+                let lost: Vec<_> = state.running().drain().map(|(id, _)| id).collect();
+                for id in lost {
+                    let reason = "the engine's warden process ended".to_owned();
+                    let _ = died.send(Died { id, reason });
+                }
+                state.ended.notify_waiters();
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let context = |source| RuntimeError::Io { context: format!("cannot {doing}"), source };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(context),
+        Err(error) => Err(context(io::Error::other(error))),
+    }
+}
+
+fn prepare_directories(data_dir: &Path, shared_cache: Option<&Path>) -> io::Result<()> {
+    let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    private(&data_dir.join("sandboxes"))?;
+    let cache = data_dir.join("cache");
+    match shared_cache {
+        None => private(&cache),
+        Some(_) if cache.is_symlink() => Ok(()),
+        Some(shared) => {
+            private(shared)?;
+            std::os::unix::fs::symlink(shared, &cache)
+        }
+    }
+}
+
+/// The same for every engine on this directory, so that the next one finds and ends
+/// what a killed one left.
+fn cgroup_name(data_dir: &Path) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    format!("createos-{:016x}", hasher.finish())
+}

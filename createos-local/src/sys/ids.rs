@@ -1,0 +1,47 @@
+//! User and group ids of this process.
+
+use super::check_int;
+use std::ffi::c_int;
+use std::io;
+
+unsafe extern "C" {
+    fn geteuid() -> u32;
+    fn getegid() -> u32;
+    fn setresuid(real: u32, effective: u32, saved: u32) -> c_int;
+    fn setresgid(real: u32, effective: u32, saved: u32) -> c_int;
+    fn setgroups(count: usize, list: *const u32) -> c_int;
+    fn setfsuid(uid: u32) -> c_int;
+    fn setfsgid(gid: u32) -> c_int;
+}
+
+pub(crate) fn effective_uid() -> u32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { geteuid() }
+}
+
+pub(crate) fn effective_gid() -> u32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { getegid() }
+}
+
+/// Becomes root of the user namespace this process is in.
+pub(crate) fn become_namespace_root(clear_groups: bool) -> io::Result<()> {
+    // SAFETY: plain id calls; the group list is empty, so its pointer is not read.
+    unsafe {
+        check_int(setresgid(0, 0, 0))?;
+        check_int(setresuid(0, 0, 0))?;
+        if clear_groups {
+            check_int(setgroups(0, super::null()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the ids that the kernel uses when this process creates files.
+pub(crate) fn set_filesystem_ids(id: u32) {
+    // SAFETY: touches no memory. Both calls return the previous id and never an error.
+    unsafe {
+        setfsuid(id);
+        setfsgid(id);
+    }
+}

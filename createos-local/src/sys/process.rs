@@ -1,0 +1,219 @@
+//! Processes: clone with namespaces, fork, wait, kill, limits, hostname.
+
+use super::{check, check_int, nr, null, syscall};
+use std::convert::Infallible;
+use std::ffi::{CStr, c_char, c_int, c_ulong};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+pub(crate) const NEW_NS: u64 = 0x0002_0000;
+pub(crate) const NEW_CGROUP: u64 = 0x0200_0000;
+pub(crate) const NEW_UTS: u64 = 0x0400_0000;
+pub(crate) const NEW_IPC: u64 = 0x0800_0000;
+pub(crate) const NEW_USER: u64 = 0x1000_0000;
+pub(crate) const NEW_PID: u64 = 0x2000_0000;
+pub(crate) const NEW_NET: u64 = 0x4000_0000;
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const SIGCHLD: u64 = 17;
+const WNOHANG: c_int = 1;
+
+pub(crate) const SIGKILL: c_int = 9;
+pub(crate) const SIGTERM: c_int = 15;
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+#[repr(C)]
+struct Limit {
+    soft: u64,
+    hard: u64,
+}
+
+/// A resource of `setrlimit(2)`.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub(crate) enum Resource {
+    Data = 2,
+    Core = 4,
+    Processes = 6,
+    OpenFiles = 7,
+}
+
+unsafe extern "C" {
+    fn fork() -> c_int;
+    fn _exit(code: c_int) -> !;
+    fn setsid() -> c_int;
+    fn unshare(flags: c_int) -> c_int;
+    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn sethostname(name: *const c_char, len: usize) -> c_int;
+    fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
+    fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
+    fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char)
+    -> c_int;
+    fn umask(mask: u32) -> u32;
+}
+
+/// Which side of a fork this is.
+pub(crate) enum Forked {
+    Child,
+    Parent { pid: i32 },
+}
+
+/// Which side of [`clone_into`] this is.
+pub(crate) enum Cloned {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// Splits this process in two. Safe here because the helper programs have one
+/// thread: no lock can be held by a thread that the child does not have.
+pub(crate) fn fork_process() -> io::Result<Forked> {
+    // SAFETY: see above.
+    match check_int(unsafe { fork() })? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent { pid }),
+    }
+}
+
+/// Like [`fork_process`], in new namespaces and, when given, in another version 2
+/// control group from the first instruction on.
+pub(crate) fn clone_into(namespaces: u64, cgroup: Option<&OwnedFd>) -> io::Result<Cloned> {
+    let mut pidfd: c_int = -1;
+    let mut arguments = CloneArgs {
+        flags: namespaces | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: SIGCHLD,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: no shared memory is asked for, so the child is a plain copy; one thread, as above.
+    let pid = check(unsafe { syscall(nr::CLONE3, &mut arguments, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: the kernel has just written a descriptor that is ours alone.
+    Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Ends this process at once, without running anything on the way out.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return.
+    unsafe { _exit(code) }
+}
+
+/// Moves this process into new namespaces.
+pub(crate) fn unshare_namespaces(namespaces: u64) -> io::Result<()> {
+    // SAFETY: integer argument only.
+    check_int(unsafe { unshare(namespaces as c_int) }).map(drop)
+}
+
+/// Becomes the leader of a new session without a terminal.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: no arguments.
+    check_int(unsafe { setsid() }).map(drop)
+}
+
+/// Takes one ended child: its pid and raw wait status. `None`: none has ended.
+pub(crate) fn reap_one() -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one integer.
+    let pid = unsafe { waitpid(-1, &mut status, WNOHANG) };
+    (pid > 0).then_some((pid, status))
+}
+
+/// Waits for one child.
+pub(crate) fn wait_for(pid: i32) -> io::Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one integer.
+        match check_int(unsafe { waitpid(pid, &mut status, 0) }) {
+            Ok(_) => return Ok(status),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends a signal. A process that is already gone is no error.
+pub(crate) fn send_signal(pid: i32, signal: c_int) -> io::Result<()> {
+    const ESRCH: i32 = 3;
+    // SAFETY: integer arguments only.
+    match check_int(unsafe { kill(pid, signal) }) {
+        Err(error) if error.raw_os_error() != Some(ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length describe the same text.
+    check_int(unsafe { sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Lowers a limit, soft and hard, to `value` or to what the hard limit allows.
+pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let mut current = Limit { soft: 0, hard: 0 };
+    // SAFETY: the structure has the layout of `struct rlimit`.
+    check_int(unsafe { getrlimit(resource as c_int, &mut current) })?;
+    let value = value.min(current.hard);
+    let wanted = Limit { soft: value, hard: value };
+    // SAFETY: as above.
+    check_int(unsafe { setrlimit(resource as c_int, &wanted) }).map(drop)
+}
+
+/// Sets the mode bits that new files do not get.
+pub(crate) fn set_umask(mask: u32) {
+    // SAFETY: integer argument only; cannot fail.
+    unsafe { umask(mask) };
+}
+
+/// Makes a command the leader of its own session, so that everything it starts
+/// can be found and killed with it.
+pub(crate) fn in_new_session(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec only two system calls are made, nothing allocates.
+    unsafe {
+        command.pre_exec(|| {
+            super::unblock_signals()?;
+            new_session()
+        })
+    }
+}
+
+/// Replaces this program; returns only on failure. The environment is empty.
+pub(crate) fn execute(path: &CStr) -> io::Result<Infallible> {
+    let argv = [path.as_ptr(), null::<c_char>()];
+    let envp = [null::<c_char>()];
+    // SAFETY: both arrays end with a null pointer and outlive the call.
+    unsafe { execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Err(io::Error::last_os_error())
+}
+
+/// How a raw wait status reads: `Ok(code)` or `Err(signal)`.
+pub(crate) fn exit_status(status: i32) -> Result<i32, i32> {
+    match status & 0x7f {
+        0 => Ok((status >> 8) & 0xff),
+        signal => Err(signal),
+    }
+}
+
+const _: () = assert!(size_of::<c_ulong>() == 8, "64-bit machines only");

@@ -1,0 +1,267 @@
+//! What the engine and the warden say to each other: one packet is one message.
+//!
+//! Paths are relative to the data directory, which is the warden's own argument.
+
+// The engine and the warden include this file and use their own part.
+#![allow(dead_code)]
+
+use crate::codec::{Malformed, Reader, Writer};
+
+/// Longest packet; both sides refuse longer ones.
+pub(crate) const MAX_PACKET: usize = 128 << 10;
+
+/// Engine to warden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Once, first.
+    Configure(Configure),
+    Boot(Boot),
+    /// Ends every process of a sandbox; answered when the last one is gone.
+    Stop {
+        ticket: u64,
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Configure {
+    /// Name of this engine's directory in each control group tree.
+    pub(crate) cgroup: String,
+    /// Directory that holds `.cos/agent`.
+    pub(crate) agent_layer: String,
+    /// Compiled filters, loaded in this order.
+    pub(crate) seccomp: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Boot {
+    pub(crate) ticket: u64,
+    pub(crate) id: String,
+    pub(crate) hostname: String,
+    pub(crate) ip: [u8; 4],
+    /// Directory of the base's files.
+    pub(crate) base: String,
+    /// Whether the base has no `/usr` of its own and shows the host's.
+    pub(crate) host_usr: bool,
+    /// Directory with `root/{upper,work}` and, for `host_usr`, `usr/{upper,work}`.
+    pub(crate) directory: String,
+    pub(crate) memory_bytes: u64,
+    pub(crate) cpu_percent: u32,
+    pub(crate) max_processes: u32,
+}
+
+/// Warden to engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    Configured(Facts),
+    /// Comes with a descriptor: the pidfd of the sandbox's PID 1.
+    Booted {
+        ticket: u64,
+        pid: i32,
+    },
+    Failed {
+        ticket: u64,
+        message: String,
+    },
+    Stopped {
+        ticket: u64,
+    },
+    /// A sandbox ended without being asked to.
+    Ended {
+        id: String,
+        reason: String,
+    },
+}
+
+/// What the warden found this machine able to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Host root with mapped ids; otherwise an ordinary user.
+    pub(crate) privileged: bool,
+    /// Ids that exist inside: 65536, or 1.
+    pub(crate) ids: u32,
+    /// Where each limit is enforced; a missing one is advisory.
+    pub(crate) memory: Option<String>,
+    pub(crate) cpu: Option<String>,
+    pub(crate) processes: Option<String>,
+    /// What went wrong on the way, one sentence each.
+    pub(crate) notes: Vec<String>,
+}
+
+fn texts(values: &[String]) -> impl ExactSizeIterator<Item = &str> {
+    values.iter().map(String::as_str)
+}
+
+fn optional(writer: Writer, value: Option<&String>) -> Writer {
+    match value {
+        Some(text) => writer.u8(1).text(text),
+        None => writer.u8(0),
+    }
+}
+
+fn read_optional(reader: &mut Reader<'_>) -> Result<Option<String>, Malformed> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => reader.text().map(|text| Some(text.to_owned())),
+        _ => Err(Malformed),
+    }
+}
+
+impl Command {
+    pub(crate) fn to_packet(&self) -> Vec<u8> {
+        let writer = Writer::default();
+        match self {
+            Self::Configure(configure) => {
+                let writer = writer
+                    .u8(0)
+                    .text(&configure.cgroup)
+                    .text(&configure.agent_layer)
+                    .u32(u32::try_from(configure.seccomp.len()).unwrap_or(u32::MAX));
+                let filters = configure.seccomp.iter();
+                filters.fold(writer, |writer, filter| writer.bytes(filter)).finish()
+            }
+            Self::Boot(boot) => writer
+                .u8(1)
+                .u64(boot.ticket)
+                .text(&boot.id)
+                .text(&boot.hostname)
+                .bytes(&boot.ip)
+                .text(&boot.base)
+                .u8(u8::from(boot.host_usr))
+                .text(&boot.directory)
+                .u64(boot.memory_bytes)
+                .u32(boot.cpu_percent)
+                .u32(boot.max_processes)
+                .finish(),
+            Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
+        }
+    }
+
+    pub(crate) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(packet);
+        let command = match reader.u8()? {
+            0 => Self::Configure(Configure {
+                cgroup: reader.text()?.to_owned(),
+                agent_layer: reader.text()?.to_owned(),
+                seccomp: {
+                    let count = reader.u32()?;
+                    (0..count)
+                        .map(|_| reader.bytes().map(<[u8]>::to_vec))
+                        .collect::<Result<_, _>>()?
+                },
+            }),
+            1 => Self::Boot(Boot {
+                ticket: reader.u64()?,
+                id: reader.text()?.to_owned(),
+                hostname: reader.text()?.to_owned(),
+                ip: reader.bytes()?.try_into().map_err(|_| Malformed)?,
+                base: reader.text()?.to_owned(),
+                host_usr: reader.u8()? != 0,
+                directory: reader.text()?.to_owned(),
+                memory_bytes: reader.u64()?,
+                cpu_percent: reader.u32()?,
+                max_processes: reader.u32()?,
+            }),
+            2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            _ => return Err(Malformed),
+        };
+        reader.finish().map(|()| command)
+    }
+}
+
+impl Report {
+    pub(crate) fn to_packet(&self) -> Vec<u8> {
+        let writer = Writer::default();
+        match self {
+            Self::Configured(facts) => {
+                let writer = writer.u8(0).u8(u8::from(facts.privileged)).u32(facts.ids);
+                let writer = optional(writer, facts.memory.as_ref());
+                let writer = optional(writer, facts.cpu.as_ref());
+                let writer = optional(writer, facts.processes.as_ref());
+                writer.texts(texts(&facts.notes)).finish()
+            }
+            Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
+            Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
+            Self::Stopped { ticket } => writer.u8(3).u64(*ticket).finish(),
+            Self::Ended { id, reason } => writer.u8(4).text(id).text(reason).finish(),
+        }
+    }
+
+    pub(crate) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(packet);
+        let report = match reader.u8()? {
+            0 => Self::Configured(Facts {
+                privileged: reader.u8()? != 0,
+                ids: reader.u32()?,
+                memory: read_optional(&mut reader)?,
+                cpu: read_optional(&mut reader)?,
+                processes: read_optional(&mut reader)?,
+                notes: reader.texts()?.into_iter().map(str::to_owned).collect(),
+            }),
+            1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
+            2 => Self::Failed { ticket: reader.u64()?, message: reader.text()?.to_owned() },
+            3 => Self::Stopped { ticket: reader.u64()? },
+            4 => Self::Ended { id: reader.text()?.to_owned(), reason: reader.text()?.to_owned() },
+            _ => return Err(Malformed),
+        };
+        reader.finish().map(|()| report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_round_trip() {
+        for command in [
+            Command::Configure(Configure {
+                cgroup: "c".into(),
+                agent_layer: "a".into(),
+                seccomp: vec![vec![1; 8], vec![]],
+            }),
+            Command::Boot(Boot {
+                ticket: 7,
+                id: "sb-1".into(),
+                hostname: "calm-heron".into(),
+                ip: [10, 0, 0, 2],
+                base: "bases/x".into(),
+                host_usr: true,
+                directory: "sandboxes/sb-1".into(),
+                memory_bytes: 1 << 30,
+                cpu_percent: 25,
+                max_processes: 512,
+            }),
+            Command::Stop { ticket: 8, id: "sb-1".into() },
+        ] {
+            let packet = command.to_packet();
+            for length in 0..packet.len() {
+                assert!(Command::parse(&packet[..length]).is_err(), "cut at {length}");
+            }
+            assert_eq!(Command::parse(&packet), Ok(command));
+        }
+    }
+
+    #[test]
+    fn reports_round_trip() {
+        for report in [
+            Report::Configured(Facts {
+                privileged: true,
+                ids: 65536,
+                memory: Some("/sys/fs/cgroup/memory".into()),
+                notes: vec!["n".into()],
+                ..Facts::default()
+            }),
+            Report::Booted { ticket: 1, pid: 42 },
+            Report::Failed { ticket: 2, message: "no".into() },
+            Report::Stopped { ticket: 3 },
+            Report::Ended { id: "sb".into(), reason: "killed".into() },
+        ] {
+            let packet = report.to_packet();
+            for length in 0..packet.len() {
+                assert!(Report::parse(&packet[..length]).is_err(), "cut at {length}");
+            }
+            assert_eq!(Report::parse(&packet), Ok(report));
+        }
+    }
+}
