@@ -1,6 +1,7 @@
 //! The embedded CreateOS engine.
 
 mod codec;
+pub mod doctor;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
 mod runtime;

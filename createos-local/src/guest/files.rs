@@ -213,11 +213,28 @@ fn failure(path: &str, error: &io::Error) -> Reply {
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("agent-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("scratch directory");
-        dir
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("agent-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).expect("scratch directory");
+            Self(dir)
+        }
+    }
+
+    impl std::ops::Deref for Scratch {
+        type Target = Path;
+
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
     }
 
     /// Runs one transfer in a thread and returns the frames that came back.
@@ -258,7 +275,7 @@ mod tests {
 
     #[test]
     fn upload_creates_parents_and_download_returns_it() {
-        let dir = scratch("roundtrip");
+        let dir = Scratch::new("roundtrip");
         let file = dir.join("a/b/c.txt");
         let replies =
             put(&file, &[Input::Data(b"hel".into()), Input::Data(b"lo".into()), Input::End]);
@@ -271,18 +288,18 @@ mod tests {
 
     #[test]
     fn upload_that_is_cut_leaves_the_old_file() {
-        let dir = scratch("cut");
+        let dir = Scratch::new("cut");
         let file = dir.join("f");
         fs::write(&file, "old").expect("old file");
         let replies = put(&file, &[Input::Data(b"new".into())]);
         assert_eq!(replies, [Reply::Ready]);
         assert_eq!(fs::read_to_string(&file).expect("file"), "old");
-        assert_eq!(fs::read_dir(&dir).expect("directory").count(), 1);
+        assert_eq!(fs::read_dir(&*dir).expect("directory").count(), 1);
     }
 
     #[test]
     fn upload_keeps_the_mode_and_writes_through_links() {
-        let dir = scratch("links");
+        let dir = Scratch::new("links");
         let file = dir.join("real");
         fs::write(&file, "old").expect("old file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o750)).expect("mode");
@@ -296,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_refused() {
-        let dir = scratch("special");
+        let dir = Scratch::new("special");
         let looped = dir.join("loop");
         std::os::unix::fs::symlink("loop", &looped).expect("link");
         let kind = |replies: Vec<Reply>| match replies.as_slice() {

@@ -5,7 +5,7 @@
 
 mod namespaces;
 
-pub(crate) use self::namespaces::Namespaces;
+pub(crate) use self::namespaces::{Namespaces, remove_tree};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -50,14 +50,15 @@ pub(crate) fn attach(system: &OwnedFd, usr: Option<&OwnedFd>) -> Result<()> {
 /// The filesystems that every Linux machine has.
 pub(crate) fn mount_system(many_ids: bool) -> Result<()> {
     let quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    sys::mount_fs("proc", &at("proc"), quiet, "").context(
-        "mount /proc (a container that masks its own /proc does not allow it; \
-         run the engine outside, or with an unmasked /proc)",
-    )?;
+    mount_proc(&at("proc"))?;
     sys::mount_fs("sysfs", &at("sys"), quiet | MS_RDONLY, "").context("mount /sys")?;
     sys::mount_fs("tmpfs", &at("run"), MS_NOSUID | MS_NODEV, "mode=755,size=64m")
         .context("mount /run")?;
     mount_devices(many_ids)
+}
+
+pub(crate) fn mount_proc(target: &Path) -> Result<()> {
+    sys::mount_fs("proc", target, MS_NOSUID | MS_NODEV | MS_NOEXEC, "").context("mount /proc")
 }
 
 fn mount_devices(many_ids: bool) -> Result<()> {

@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-const NAMESPACES: u64 =
+pub(crate) const NAMESPACES: u64 =
     sys::NEW_USER | sys::NEW_NS | sys::NEW_PID | sys::NEW_NET | sys::NEW_IPC | sys::NEW_UTS;
 const IDS: u32 = 65536;
 /// Ranges to try, first to last. The first lies above those that systemd and
@@ -171,7 +171,7 @@ impl Host {
 
 /// Mounts, in a namespace of our own, what sandboxes are layered from, with mapped
 /// ids, and returns the base of the mapping that this machine accepts.
-fn stage_for_root(data_dir: &Path) -> Result<u32> {
+pub(crate) fn stage_for_root(data_dir: &Path) -> Result<u32> {
     let stage = data_dir.join("stage");
     sys::unshare_namespaces(sys::NEW_NS).context("create a mount namespace")?;
     sys::change_mount(Path::new("/"), sys::MS_REC | sys::MS_PRIVATE)

@@ -12,6 +12,7 @@ mod failure;
 mod inside;
 mod launcher;
 mod layers;
+mod probe;
 mod protocol;
 mod sandbox;
 #[path = "../sys/mod.rs"]
@@ -21,12 +22,20 @@ use failure::{Context, Result};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Report};
 use sandbox::{Sandbox, State};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use sys::{POLLIN, PollFd};
 
 fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(first), second) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: createos-warden DATA_DIRECTORY | createos-warden probe DIRECTORY");
+        std::process::exit(2);
+    };
+    if let Some(directory) = second {
+        return probe::run(Path::new(&directory));
+    }
     let socket = sys::inherited(0);
-    let outcome = Warden::start(&socket).and_then(|mut warden| {
+    let outcome = Warden::start(&socket, PathBuf::from(first)).and_then(|mut warden| {
         let served = warden.serve();
         warden.end_everything();
         served
@@ -46,9 +55,7 @@ struct Warden<'a> {
 
 impl<'a> Warden<'a> {
     /// Waits for the configuration, prepares the machine and reports what it found.
-    fn start(socket: &'a OwnedFd) -> Result<Self> {
-        let data_dir = std::env::args_os().nth(1).map(PathBuf::from);
-        let data_dir = data_dir.ok_or("usage: createos-warden DATA_DIRECTORY")?;
+    fn start(socket: &'a OwnedFd, data_dir: PathBuf) -> Result<Self> {
         std::env::set_current_dir(&data_dir).context("enter the data directory")?;
         let signals = sys::signal_descriptor(&[sys::SIGCHLD]).context("watch child processes")?;
 

@@ -25,6 +25,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
+pub(crate) use self::storage::remove_tree;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
@@ -101,6 +102,11 @@ impl Namespaces {
             facts,
             deaths: Mutex::new(Some(deaths)),
         })
+    }
+
+    /// Puts the helper programs below `data_dir` and returns the warden's path.
+    pub(crate) fn install_helpers(data_dir: &Path) -> io::Result<PathBuf> {
+        helpers::install(data_dir).map(|helpers| helpers.warden)
     }
 
     /// What the warden found this machine able to do.
@@ -256,8 +262,11 @@ async fn keep_books(
                 }
             }
             Event::Gone => {
-                let lost: Vec<_> = state.running().drain().map(|(id, _)| id).collect();
-                for id in lost {
+                let lost: Vec<_> = state.running().drain().collect();
+                for (id, init) in lost {
+                    // The kernel kills it; a boot must not meet it on the same files.
+                    let ended = tokio::task::spawn_blocking(move || init.ends_within(SHUTDOWN));
+                    let _ = ended.await;
                     let reason = "the engine's warden process ended".to_owned();
                     let _ = died.send(Died { id, reason });
                 }

@@ -117,3 +117,134 @@ async fn nothing_stays_after_remove() {
     assert!(machine.runtime.on_disk().await.expect("list").is_empty());
     machine.runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn walls_hold_from_the_inside() {
+    let machine = Machine::boot().await;
+    for attempt in [
+        "mount -t tmpfs none /mnt",
+        "umount /proc",
+        "unshare -U true",
+        "unshare -m true",
+        "mknod /tmp/disk b 254 0",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo b > /proc/sysrq-trigger",
+        "head -c1 /proc/kcore | grep .",
+        "dmesg",
+        "rm -rf /.cos/agent",
+        "touch /.cos/run/x",
+        "ip link add dummy0 type dummy",
+        "chroot /proc/1/root ls /work",
+        "cat /etc/machine-id",
+        "cat /proc/1/environ | grep -a .",
+        "swapon /dev/vda",
+    ] {
+        let (out, _, end) = machine.run(attempt).await;
+        assert_ne!(end, ExitReason::Code(0), "{attempt} worked: {out}");
+    }
+    let (out, ..) = machine.run("ls /proc | grep -c '^[0-9]'").await;
+    assert!(out.trim().parse::<u32>().expect("a count") < 10, "host processes show: {out}");
+    // Nothing inside can end or stop PID 1.
+    machine.run("kill -9 1; kill -STOP 1; kill -9 -1").await;
+    assert_eq!(machine.run("echo alive").await.0, "alive\n");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_fork_bomb_and_a_memory_hog_stay_inside() {
+    let machine = Machine::boot().await;
+    let bomb =
+        "i=0; while [ $i -lt 300 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done; echo all";
+    let (out, err, _) = machine.run(bomb).await;
+    assert!(!out.contains("all") || err.contains("ork"), "out {out:?} err {err:?}");
+    machine.run("kill -9 -1").await;
+    if machine.runtime.facts().memory.is_some() {
+        let (.., end) =
+            machine.run("head -c 600000000 /dev/zero | tail -c 500000000 | wc -c").await;
+        assert_eq!(machine.run("echo alive").await.0, "alive\n", "after {end:?}");
+    }
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_dropped_command_dies_with_its_session() {
+    let machine = Machine::boot().await;
+    let spec = ExecSpec {
+        program: "sh".to_owned(),
+        args: vec![
+            "-c".to_owned(),
+            "sleep 987 & setsid sh -c 'echo up; exec sleep 654' & sleep 321".to_owned(),
+        ],
+        env: Default::default(),
+        stdin: None,
+    };
+    let mut events = machine.runtime.exec(&machine.id, spec).await.expect("start");
+    assert!(matches!(events.next().await, Some(Ok(ExecEvent::Stdout(_)))));
+    drop(events);
+    let mut left = String::new();
+    for _ in 0..100 {
+        left = machine.run("pgrep -a sleep | cut -d' ' -f2-").await.0;
+        if left == "sleep 654\n" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(left, "sleep 654\n", "only what left the session on purpose stays");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn output_that_nobody_reads_is_held_back() {
+    let machine = Machine::boot().await;
+    let spec = ExecSpec {
+        program: "sh".to_owned(),
+        args: vec!["-c".to_owned(), "yes & wait".to_owned()],
+        env: Default::default(),
+        stdin: None,
+    };
+    let mut flood = machine.runtime.exec(&machine.id, spec).await.expect("start");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(machine.run("echo others go on").await.0, "others go on\n");
+    let (rss, ..) = machine.run("awk '/VmRSS/ {print $2}' /proc/1/status").await;
+    assert!(rss.trim().parse::<u32>().expect("a size") < 8192, "the agent grew: {rss} KiB");
+    assert!(matches!(flood.next().await, Some(Ok(ExecEvent::Stdout(_)))));
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn many_boot_at_once() {
+    let data = tempfile::tempdir().expect("directory");
+    let runtime = Namespaces::start(data.path(), None).expect("runtime");
+    let ids: Vec<SandboxId> = (0..50).map(|n| format!("sb-{n:026}").parse().expect("id")).collect();
+    let boots = ids.iter().map(|id| runtime.boot(spec(id)));
+    futures::future::try_join_all(boots).await.expect("all boot");
+    let removals = ids.iter().map(|id| runtime.remove(id));
+    futures::future::try_join_all(removals).await.expect("all removed");
+    assert!(runtime.on_disk().await.expect("list").is_empty());
+    runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_sandbox_or_the_warden_is_told() {
+    let machine = Machine::boot().await;
+    let mut deaths = machine.runtime.deaths().expect("taken once");
+    let pid = machine.runtime.init_of(&machine.id).expect("running").pid;
+    let kill = |pid: i32| {
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    };
+    kill(pid);
+    let died = deaths.recv().await.expect("told");
+    assert_eq!(died.id, machine.id);
+    assert!(died.reason.contains("signal 9"), "{}", died.reason);
+
+    machine.runtime.boot(spec(&machine.id)).await.expect("boot again");
+    let init = machine.runtime.init_of(&machine.id).expect("running");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", init.pid)).expect("status");
+    let warden = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
+    kill(warden.trim().parse().expect("a pid"));
+    assert!(deaths.recv().await.expect("told").reason.contains("warden"));
+    assert!(!init.is_alive(), "a sandbox outlived the warden");
+    machine.runtime.boot(spec(&machine.id)).await.expect("a new warden boots it");
+    machine.runtime.shutdown().await;
+}

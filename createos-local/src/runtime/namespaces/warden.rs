@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::{Child, Command as Program, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
     SocketType,
@@ -41,9 +42,14 @@ pub(crate) struct Init {
 
 impl Init {
     pub(crate) fn is_alive(&self) -> bool {
-        let now = rustix::time::Timespec::default();
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// Whether the process has ended, or does so in time. Blocks.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        let timeout = Timespec::try_from(time).ok();
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        rustix::event::poll(&mut ended, Some(&now)) == Ok(0)
+        rustix::event::poll(&mut ended, timeout.as_ref()) != Ok(0)
     }
 }
 

@@ -1,0 +1,318 @@
+//! What this machine can give a sandbox, found by trying.
+//!
+//! [`run`] starts a real warden on the given directory, tries each mechanism, boots
+//! a sandbox and looks around inside. Nothing is concluded from versions or files.
+
+use std::path::Path;
+use std::process::Command;
+
+use createos_sdk::SandboxId;
+use futures::StreamExt;
+
+use crate::runtime::{
+    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, Namespaces, Runtime, RuntimeError,
+};
+
+/// How well this machine provides something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Status {
+    /// Works in full.
+    Ok,
+    /// Works in a reduced way; [`Item::detail`] says how.
+    Degraded,
+    /// Does not work; [`Item::remedy`] says what would change that.
+    Missing,
+}
+
+impl Status {
+    /// The word for it: `ok`, `degraded` or `missing`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One capability of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Item {
+    /// A stable name, such as `memory_limit`.
+    pub name: &'static str,
+    /// How well it works.
+    pub status: Status,
+    /// What was found, or the cause of what is missing.
+    pub detail: String,
+    /// What to do about it, when something can be done.
+    pub remedy: Option<String>,
+}
+
+impl Item {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status: Status::Ok, detail: detail.into(), remedy: None }
+    }
+
+    fn flawed(
+        name: &'static str,
+        status: Status,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { name, status, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Everything [`run`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// One item for each capability, in a stable order.
+    pub items: Vec<Item>,
+}
+
+impl Report {
+    /// Whether sandboxes can run here, be it with reduced parts.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.items.iter().any(|item| item.name == "sandbox" && item.status != Status::Missing)
+    }
+
+    /// The worst status of all items.
+    #[must_use]
+    pub fn worst(&self) -> Status {
+        self.items.iter().map(|item| item.status).max().unwrap_or(Status::Missing)
+    }
+}
+
+/// Tries everything, with files below `data_dir` (created if it is missing), because
+/// what a filesystem allows depends on which one it is. Takes a second or two, the
+/// first time on a machine some more. Leaves nothing behind but the cache.
+pub async fn run(data_dir: &Path) -> Report {
+    let mut items = vec![kernel()];
+    let scratch = std::fs::create_dir_all(data_dir)
+        .and_then(|()| tempfile::Builder::new().prefix("doctor-").tempdir_in(data_dir));
+    let scratch = match scratch {
+        Ok(scratch) => scratch,
+        Err(error) => {
+            let detail = format!("cannot write to {}: {error}", data_dir.display());
+            items.push(missing("state_directory", detail, STATE_DIRECTORY));
+            items.push(missing("sandbox", "not tried", "solve what is named above"));
+            return Report { items };
+        }
+    };
+    items.push(Item::ok("state_directory", data_dir.display().to_string()));
+    items.extend(trials(scratch.path()));
+    match Namespaces::start(scratch.path(), Some(&data_dir.join("cache"))) {
+        Ok(runtime) => {
+            items.extend(limits(&runtime));
+            items.extend(inside(&runtime).await);
+            runtime.shutdown().await;
+        }
+        Err(error) => items.push(missing("sandbox", error.to_string(), SANDBOX)),
+    }
+    Report { items }
+}
+
+const STATE_DIRECTORY: &str = "choose another directory with --data-dir";
+const SANDBOX: &str = "solve what is named missing above";
+const CGROUPS: &str = "run the engine as root, or in a session whose control groups systemd \
+                       delegates (systemd-run --user --scope -p Delegate=yes)";
+
+fn missing(name: &'static str, detail: impl Into<String>, remedy: &str) -> Item {
+    Item::flawed(name, Status::Missing, detail, remedy)
+}
+
+fn kernel() -> Item {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    Item::ok("kernel", format!("Linux {release} on {}", std::env::consts::ARCH))
+}
+
+/// The warden's own trials: what it needs, and what to do where it is refused.
+fn trials(dir: &Path) -> Vec<Item> {
+    let remedies = [
+        (
+            "user_namespaces",
+            "run as root, or let users create user namespaces (sysctl user.max_user_namespaces, \
+             kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
+        ),
+        ("namespaces", "use a kernel with all namespaces; in a container, run it privileged"),
+        ("proc", "run outside a container, or in one whose /proc is not masked (--privileged)"),
+        ("seccomp", "use a kernel with CONFIG_SECCOMP_FILTER"),
+        (
+            "overlay",
+            "put the state directory on ext4, xfs, btrfs or tmpfs (--data-dir); in a container, \
+             on a volume. Needs Linux 5.19 or newer",
+        ),
+    ];
+    let output = match probe(dir) {
+        Ok(output) => output,
+        Err(error) => {
+            let detail = format!("cannot run the engine's helper program: {error}");
+            let remedy = "use a state directory on a filesystem that allows programs (no noexec)";
+            return vec![missing("helper_program", detail, remedy)];
+        }
+    };
+    let outcome = |name: &str| {
+        let line = output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
+        line.unwrap_or("not tried").to_owned()
+    };
+    let item = |(name, remedy): (&'static str, &str)| match outcome(name).as_str() {
+        "" => Item::ok(name, "tried, works"),
+        reason => missing(name, reason, remedy),
+    };
+    remedies.map(item).into()
+}
+
+fn probe(dir: &Path) -> std::io::Result<String> {
+    for name in ["cache", "stage", "proc", "mnt", "sandboxes/probe/upper", "sandboxes/probe/work"] {
+        std::fs::create_dir_all(dir.join("probe").join(name))?;
+    }
+    let helpers = Namespaces::install_helpers(dir)?;
+    let output = Command::new(helpers).arg("probe").arg(dir.join("probe")).output()?;
+    crate::runtime::remove_tree(&dir.join("probe"))?;
+    // The real engine starts on this directory next, with a cache of its own choice.
+    std::fs::remove_dir_all(dir.join("cache"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn limits(runtime: &Namespaces) -> Vec<Item> {
+    let facts = runtime.facts();
+    let mode = if facts.privileged {
+        Item::ok("privileges", format!("root; {} user ids inside, mapped", facts.ids))
+    } else {
+        Item::flawed(
+            "privileges",
+            Status::Degraded,
+            "an ordinary user: only one user id exists inside, so programs that change to another \
+             user fail",
+            "run the engine as root",
+        )
+    };
+    let enforced = |name, place: &Option<String>, otherwise: &str| match place {
+        Some(place) => Item::ok(name, format!("control group {place}")),
+        None => Item::flawed(name, Status::Degraded, otherwise, CGROUPS),
+    };
+    let notes = facts.notes.iter();
+    let notes = notes.map(|note| Item::flawed("control_groups", Status::Degraded, note, CGROUPS));
+    vec![
+        mode,
+        enforced("memory_limit", &facts.memory, "advisory: each process is limited, not their sum"),
+        enforced("cpu_limit", &facts.cpu, "not enforced: a sandbox can use every CPU"),
+        enforced("process_limit", &facts.processes, "by resource limit instead of control group"),
+    ]
+    .into_iter()
+    .chain(notes)
+    .collect()
+}
+
+/// Boots a sandbox and looks around.
+async fn inside(runtime: &Namespaces) -> Vec<Item> {
+    let id: SandboxId = match "sb-00000000000000000000doctor".parse() {
+        Ok(id) => id,
+        Err(error) => return vec![missing("sandbox", format!("{error}"), SANDBOX)],
+    };
+    let spec = BootSpec {
+        id: id.clone(),
+        name: "doctor".to_owned(),
+        rootfs: HOST_ROOTFS.to_owned(),
+        ip: [10, 0, 0, 2].into(),
+        limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 256 },
+    };
+    let boot = match runtime.boot(spec).await {
+        Ok(boot) => boot,
+        Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
+    };
+    let looked = look_around(runtime, &id).await;
+    let removed = runtime.remove(&id).await;
+    let mut items = match looked {
+        Ok(items) => items,
+        Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
+    };
+    let millis = boot.spawn.as_secs_f64() * 1000.0;
+    items.push(match removed {
+        Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),
+        Err(error) => missing("sandbox", format!("cannot be removed: {error}"), SANDBOX),
+    });
+    items
+}
+
+async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, RuntimeError> {
+    let status = shell(runtime, id, "grep -E '^(Seccomp|CapBnd):' /proc/self/status").await?;
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or("unknown").trim().to_owned()
+    };
+    let filtered = match field("Seccomp:").as_str() {
+        "2" => Item::ok("system_call_filter", "active inside"),
+        other => missing(
+            "system_call_filter",
+            format!("not active inside (mode {other})"),
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+    };
+    let bounding = Item::ok("capabilities", format!("bounding set inside {}", field("CapBnd:")));
+    let tools = "for tool in bash python3 node git curl; do \
+                 command -v $tool >/dev/null && printf '%s ' $tool; done";
+    let tools = shell(runtime, id, tools).await?;
+    let rootfs = Item::ok(
+        "rootfs",
+        format!("{HOST_ROOTFS} from this machine's /usr, with {}", tools.trim()),
+    );
+    let network = Item::flawed(
+        "network",
+        Status::Degraded,
+        "each sandbox has a network of its own, without a way out: this version of the local \
+         engine does not connect it to others",
+        "use the hosted control plane where a sandbox needs the internet",
+    );
+    Ok(vec![filtered, bounding, rootfs, network])
+}
+
+async fn shell(runtime: &Namespaces, id: &SandboxId, script: &str) -> Result<String, RuntimeError> {
+    let spec = ExecSpec {
+        program: "sh".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        env: Default::default(),
+        stdin: None,
+    };
+    let mut events = runtime.exec(id, spec).await?;
+    let mut output = Vec::new();
+    while let Some(event) = events.next().await {
+        if let ExecEvent::Stdout(bytes) = event? {
+            output.extend_from_slice(&bytes);
+        }
+    }
+    Ok(String::from_utf8_lossy(&output).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn this_machine_is_examined_and_left_clean() {
+        let data = tempfile::tempdir().expect("directory");
+        let report = run(data.path()).await;
+        assert!(report.is_usable(), "{report:#?}");
+        for item in &report.items {
+            assert_eq!(item.remedy.is_some(), item.status != Status::Ok, "{item:?}");
+        }
+        let left: Vec<_> = std::fs::read_dir(data.path()).expect("directory").flatten().collect();
+        assert_eq!(left.len(), 1, "only the cache stays: {left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_written_is_named() {
+        let report = run(Path::new("/proc/nowhere")).await;
+        assert!(!report.is_usable());
+        assert_eq!(report.worst(), Status::Missing);
+        let item = &report.items[1];
+        assert_eq!((item.name, item.status), ("state_directory", Status::Missing));
+        assert!(item.detail.contains("/proc/nowhere"), "{item:?}");
+    }
+}
