@@ -1,9 +1,39 @@
-//! The embedded CreateOS engine.
+//! The embedded CreateOS engine: real isolated sandboxes on this Linux machine, behind the
+//! same HTTP API as the hosted control plane.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), createos_local::EngineError> {
+//! use createos_local::Engine;
+//!
+//! let engine = Engine::builder().ephemeral().start().await?;
+//! println!("{} with key {:?}", engine.url(), engine.api_key());
+//! engine.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Guests are kept in by namespaces, cgroups, seccomp and dropped capabilities, not by a
+//! virtual machine. For hostile multi-tenant work use the hosted control plane.
+//!
+//! Inside, a request travels one way: `api` (HTTP) to `core` (the state machine) to `store`
+//! (what survives) and `runtime` (processes and files).
 
+mod api;
+mod auth;
+mod catalog;
 mod codec;
+mod core;
+mod data_dir;
 pub mod doctor;
+mod engine;
+mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
 mod runtime;
+mod store;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
+
+pub use crate::data_dir::default_data_dir;
+pub use crate::engine::{Engine, EngineBuilder};
+pub use crate::error::EngineError;

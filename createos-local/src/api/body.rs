@@ -1,0 +1,42 @@
+//! Request bodies: JSON, bounded, with the field at fault named.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::answer::Fail;
+
+/// The largest JSON body.
+pub(super) const MAX_JSON: usize = 16 << 20;
+
+/// Reads a body that must be a JSON object.
+pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Fail> {
+    let bytes = match Limited::new(body, MAX_JSON).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {} MiB", MAX_JSON >> 20);
+            return Err(Fail::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        Err(_) => return Err(Fail::field("body", "ended before it was complete")),
+    };
+    if bytes.is_empty() {
+        return Err(Fail::field("body", "is empty; send a JSON object"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        // "." is the whole body: not JSON at all, or a required field is missing.
+        let field = if path == "." || !error.is_data() { "body" } else { &path };
+        Fail::field(field, error.to_string())
+    })?;
+    json.end().map_err(|error| Fail::field("body", error.to_string()))?;
+    Ok(value)
+}
+
+/// Action routes take no body, `{}` or `null` (api.md 1.4) and read nothing from it. What came
+/// is taken off the connection so that the connection can be used again.
+pub(super) async fn ignore(body: Body) {
+    let _ = Limited::new(body, MAX_JSON).collect().await;
+}

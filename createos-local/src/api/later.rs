@@ -1,0 +1,118 @@
+//! Routes of the API that this engine does not have yet: a refusal that names the feature,
+//! never a pretended success.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{MethodFilter, MethodRouter, any, on};
+
+use super::Front;
+use super::answer::Fail;
+use super::body;
+use super::path::Id;
+use crate::core::NOT_YET;
+
+const GET: MethodFilter = MethodFilter::GET;
+const POST: MethodFilter = MethodFilter::POST;
+const PUT: MethodFilter = MethodFilter::PUT;
+const PATCH: MethodFilter = MethodFilter::PATCH;
+const DELETE: MethodFilter = MethodFilter::DELETE;
+
+fn refusal(feature: &str) -> Fail {
+    Fail::new(StatusCode::NOT_IMPLEMENTED, format!("{feature} is not available: {NOT_YET}"))
+}
+
+/// A feature of one sandbox; that the sandbox does not exist is told first.
+fn of_sandbox(methods: MethodFilter, feature: &'static str) -> MethodRouter<Front> {
+    on(methods, move |front, id, body| refuse_for(front, id, body, feature))
+}
+
+async fn refuse_for(
+    State(front): State<Front>,
+    Id(id): Id,
+    body: Body,
+    feature: &'static str,
+) -> Fail {
+    body::ignore(body).await;
+    match front.core().get(&id).await {
+        Ok(_) => refusal(feature),
+        Err(error) => error.into(),
+    }
+}
+
+/// A feature of the account.
+fn of_account(methods: MethodFilter, feature: &'static str) -> MethodRouter<Front> {
+    on(methods, move |body| async move {
+        body::ignore(body).await;
+        refusal(feature)
+    })
+}
+
+pub(super) fn router() -> Router<Front> {
+    sandbox_settings().merge(processes()).merge(account())
+}
+
+fn sandbox_settings() -> Router<Front> {
+    let path = |rest: &str| format!("/v1/sandboxes/{{id}}{rest}");
+    Router::new()
+        .route(&path(""), of_sandbox(PATCH, "changing a sandbox"))
+        .route(&path("/pause"), of_sandbox(POST, "pausing a sandbox"))
+        .route(&path("/fork"), of_sandbox(POST, "forking a sandbox"))
+        .route(&path("/resize"), of_sandbox(POST, "resizing a disk"))
+        .route(&path("/ssh-pubkeys"), of_sandbox(POST, "adding SSH keys"))
+        .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
+        .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
+        .route(&path("/networks"), of_sandbox(POST, "joining a network"))
+        .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
+        .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
+        .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
+        .route(&path("/access-token"), of_sandbox(GET.or(POST).or(DELETE), "an access token"))
+        .route(&path("/access-token/rotate"), of_sandbox(POST, "an access token"))
+        .route(&path("/metrics"), of_sandbox(GET, "reading metrics"))
+        .route(&path("/tunnel/{port}"), of_sandbox(POST, "a tunnel"))
+        .route(&path("/shell"), of_sandbox(POST, "a terminal"))
+        .route(&path("/shell-ws"), of_sandbox(GET, "a terminal"))
+        .route(
+            &path("/computer/{*rest}"),
+            any(|front, id, body| refuse_for(front, id, body, "a desktop")),
+        )
+}
+
+fn processes() -> Router<Front> {
+    let path = |rest: &str| format!("/v1/sandboxes/{{id}}/processes{rest}");
+    let refused = |methods| of_sandbox(methods, "a managed process");
+    Router::new()
+        .route(&path(""), refused(GET.or(POST)))
+        .route(&path("/{process}"), refused(GET.or(DELETE)))
+        .route(&path("/{process}/connect"), refused(GET))
+        .route(&path("/{process}/input"), refused(POST))
+        .route(&path("/{process}/stdin/close"), refused(POST))
+        .route(&path("/{process}/resize"), refused(POST))
+        .route(&path("/{process}/signal"), refused(POST))
+        .route(&path("/{process}/wait"), refused(GET))
+}
+
+fn account() -> Router<Front> {
+    let networks = |methods| of_account(methods, "a private network");
+    let disks = |methods| of_account(methods, "a disk");
+    let templates = |methods| of_account(methods, "a template");
+    let devices = |methods| of_account(methods, "a device");
+    let metrics = |methods| of_account(methods, "reading metrics");
+    Router::new()
+        .route("/v1/networks", networks(GET.or(POST)))
+        .route("/v1/networks/{network}", networks(GET.or(DELETE)))
+        .route("/v1/disks", disks(GET.or(POST)))
+        .route("/v1/disks/{disk}", disks(GET.or(PATCH).or(DELETE)))
+        .route("/v1/templates", templates(GET.or(POST)))
+        .route("/v1/templates/{template}", templates(GET.or(DELETE)))
+        .route("/v1/templates/{template}/logs", templates(GET))
+        .route("/v1/devices", devices(GET.or(POST)))
+        .route("/v1/devices/{device}", devices(GET.or(DELETE)))
+        .route("/v1/devices/{device}/networks", devices(GET.or(POST)))
+        .route("/v1/devices/{device}/networks/{network}", devices(DELETE))
+        .route("/v1/devices/{device}/sessions", devices(POST))
+        .route("/v1/devices/{device}/sessions/{session}", devices(PUT.or(DELETE)))
+        .route("/v1/metrics", metrics(GET))
+        .route("/v1/metrics/timeseries", metrics(GET))
+}

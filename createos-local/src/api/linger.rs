@@ -1,0 +1,98 @@
+//! Closing a connection so that the last answer arrives.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long, and how much, a client may still send after the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 30;
+
+/// A TCP connection whose shutdown reads off what the client is still sending.
+///
+/// Closing a socket with unread input makes the kernel send a reset, which destroys the answer
+/// on its way: the client of a refused upload would see a broken connection, not the 413.
+pub(super) struct Lingering {
+    stream: TcpStream,
+    end: Option<End>,
+}
+
+struct End {
+    deadline: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Lingering {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, end: None }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let mut scratch = [0; 16 << 10];
+        loop {
+            let Some(end) = &mut this.end else {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                let deadline = Box::pin(tokio::time::sleep(LINGER));
+                this.end = Some(End { deadline, left: LINGER_BYTES });
+                continue;
+            };
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) => buffer.filled().len(),
+                Poll::Ready(Err(_)) => 0,
+                // Nothing was sent too much: nothing to wait for.
+                Poll::Pending if end.left == LINGER_BYTES => 0,
+                Poll::Pending => {
+                    ready!(end.deadline.as_mut().poll(context));
+                    0
+                }
+            };
+            end.left = end.left.saturating_sub(read);
+            if read == 0 || end.left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The HTTP front: parse, call the core, answer. No logic.
+
+mod answer;
+mod body;
+mod catalog;
+mod exec;
+mod files;
+mod guard;
+mod later;
+mod linger;
+mod path;
+mod query;
+mod sandboxes;
+mod server;
+mod service;
+mod settings;
+mod text;
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+
+use crate::auth::ApiKey;
+use crate::core::Core;
+
+pub(crate) use guard::HostRules;
+pub(crate) use server::Server;
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Inner>);
+
+struct Inner {
+    core: Core,
+    key: ApiKey,
+    hosts: HostRules,
+}
+
+impl Front {
+    pub(crate) fn new(core: Core, key: ApiKey, hosts: HostRules) -> Self {
+        Self(Arc::new(Inner { core, key, hosts }))
+    }
+
+    fn core(&self) -> &Core {
+        &self.0.core
+    }
+}
+
+/// Every route of api.md section 2, behind the checks that all of them share.
+fn router(front: Front) -> Router {
+    let guarded = axum::middleware::from_fn_with_state(front.clone(), guard::guard);
+    Router::new()
+        .route("/healthz", get(service::healthz))
+        .route("/readyz", get(service::readyz))
+        .route("/v1/whoami", get(service::whoami))
+        .route("/v1/hosts", get(service::hosts))
+        .route("/v1/shapes", get(catalog::shapes))
+        .route("/v1/rootfs", get(catalog::rootfs))
+        .route("/v1/sandboxes", get(sandboxes::list).post(sandboxes::create))
+        .route("/v1/sandboxes/by-ip/{ip}", get(sandboxes::by_ip))
+        .route("/v1/sandboxes/{id}", get(sandboxes::get).delete(sandboxes::destroy))
+        .route("/v1/sandboxes/{id}/resume", post(sandboxes::resume))
+        .route("/v1/sandboxes/{id}/exec", post(exec::exec))
+        .route("/v1/sandboxes/{id}/files", put(files::upload).get(files::download))
+        .route("/v1/sandboxes/{id}/egress", get(settings::egress))
+        .route("/v1/sandboxes/{id}/bandwidth", get(settings::bandwidth))
+        .route("/v1/sandboxes/{id}/disks", get(settings::disks))
+        .merge(later::router())
+        .fallback(answer::no_route)
+        .method_not_allowed_fallback(answer::wrong_method)
+        .layer(guarded)
+        .with_state(front)
+}

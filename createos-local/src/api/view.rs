@@ -1,0 +1,82 @@
+//! Records as the wire shows them (api.md 4.0, 4.1).
+
+use std::time::SystemTime;
+
+use createos_sdk::Timestamp;
+use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
+use serde::Serialize;
+
+use crate::core::State;
+use crate::store::Sandbox;
+
+/// Outbound bytes a sandbox may send (api.md 9.18).
+pub(super) const QUOTA_BYTES: i64 = 5_368_709_120;
+
+/// The view of api.md 4.0, and why it is in `error` or `failed`.
+#[derive(Serialize)]
+pub(super) struct View {
+    #[serde(flatten)]
+    view: SandboxView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_reason: Option<String>,
+}
+
+pub(super) fn status(state: State) -> SandboxStatus {
+    SandboxStatus::from(state.as_str())
+}
+
+fn time(time: SystemTime) -> Option<Timestamp> {
+    Timestamp::try_from(time).ok()
+}
+
+fn spawn_ms(sandbox: &Sandbox) -> Option<f64> {
+    sandbox.spawn.map(|spawn| spawn.as_secs_f64() * 1000.0)
+}
+
+/// The full view.
+pub(super) fn view(sandbox: Sandbox) -> View {
+    let spawn_ms = spawn_ms(&sandbox);
+    let Sandbox { spec, state, ip, .. } = sandbox;
+    let mut view = SandboxView::new(spec.id, status(state));
+    view.name = Some(spec.name);
+    view.ip = (state != State::Creating).then(|| ip.to_string());
+    view.vcpu = Some(spec.vcpu);
+    view.mem_mib = Some(spec.mem_mib);
+    view.disk_mib = Some(spec.disk_mib);
+    view.shape = Some(spec.shape);
+    view.rootfs = Some(spec.rootfs);
+    view.region = Some(spec.region);
+    view.created_at = time(spec.created_at);
+    view.running_at = sandbox.running_at.and_then(time);
+    view.last_resumed_at = sandbox.last_resumed_at.and_then(time);
+    if state == State::Destroyed {
+        view.destroyed_at = sandbox.ended_at.and_then(time);
+    }
+    view.spawn_ms = spawn_ms;
+    view.ingress_enabled = Some(spec.ingress_enabled);
+    view.egress = spec.egress;
+    view.envs = spec.envs.into_keys().collect();
+    view.ssh_pubkeys = spec.ssh_pubkeys;
+    View { view, status_reason: sandbox.reason }
+}
+
+/// The answer to a create: a running sandbox and its quota.
+pub(super) fn created(sandbox: Sandbox) -> CreatedSandbox {
+    let spawn_ms = spawn_ms(&sandbox).unwrap_or(0.0);
+    let Sandbox { spec, state, ip, .. } = sandbox;
+    let mut created = CreatedSandbox::new(spec.id, status(state));
+    created.name = Some(spec.name);
+    created.ip = Some(ip.to_string());
+    created.shape = Some(spec.shape);
+    created.rootfs = Some(spec.rootfs);
+    created.vcpu = Some(spec.vcpu);
+    created.mem_mib = Some(spec.mem_mib);
+    created.disk_mib = Some(spec.disk_mib);
+    created.spawn_ms = Some(spawn_ms);
+    created.egress = spec.egress;
+    created.bandwidth_quota_bytes = Some(QUOTA_BYTES);
+    created.created_at = time(spec.created_at);
+    created.ingress_enabled = Some(spec.ingress_enabled);
+    created.region = Some(spec.region);
+    created
+}

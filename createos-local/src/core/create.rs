@@ -1,0 +1,256 @@
+//! Creating a sandbox (api.md 4.1).
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use createos_sdk::SandboxId;
+use createos_sdk::wire::CreateSandbox;
+use ulid::Ulid;
+
+use super::error::Fields;
+use super::lifecycle::boot_spec;
+use super::{Core, CoreError, REGION, State, names, validate};
+use crate::catalog::Shape;
+use crate::store::{Change, InsertError, NewSandbox, Sandbox};
+
+/// Tries to find a free generated name.
+const NAME_TRIES: u32 = 32;
+
+/// A valid request: everything of the new sandbox but its id and, perhaps, its name.
+struct Plan {
+    name: Option<String>,
+    shape: &'static Shape,
+    rootfs: String,
+    request: CreateSandbox,
+    ssh_pubkeys: Vec<String>,
+}
+
+impl Core {
+    /// Creates a sandbox and returns when it runs. On an error nothing of it is left but a
+    /// `failed` record. A caller that goes away does not stop it half-way.
+    pub(crate) async fn create(&self, request: CreateSandbox) -> Result<Sandbox, CoreError> {
+        let plan = self.plan(request)?;
+        let core = self.clone();
+        self.run_to_end(async move {
+            // The lock is taken before anybody else can know the id.
+            let id = new_id()?;
+            let slot = core.inner.slots.get(&id);
+            let _work = slot.work.lock().await;
+            core.insert_and_boot(&id, plan).await
+        })?
+        .await
+    }
+
+    async fn insert_and_boot(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
+        let sandbox = match self.insert(id, plan).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                self.inner.slots.remove(id);
+                return Err(error);
+            }
+        };
+        let error = match self.inner.runtime.boot(boot_spec(&sandbox)).await {
+            Ok(boot) => {
+                let booted = Change::Booted(boot.spawn);
+                let store = &self.inner.store;
+                match store.change(id, &[State::Creating], State::Running, booted).await {
+                    Ok(Some(running)) => return Ok(running),
+                    // A destroy came in between and waits for the lock; the rest is its work.
+                    Ok(None) => {
+                        return Err(CoreError::Conflict(
+                            "the sandbox was destroyed while it was being created".to_owned(),
+                        ));
+                    }
+                    Err(error) => error.into(),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "the sandbox could not be created");
+                CoreError::from(error)
+            }
+        };
+        self.roll_back(id, &error).await;
+        Err(error)
+    }
+
+    /// Leaves nothing of a failed create but its record.
+    async fn roll_back(&self, id: &SandboxId, error: &CoreError) {
+        if let Err(error) = self.inner.runtime.remove(id).await {
+            // Without an owner the files are removed at the next start.
+            tracing::warn!(sandbox = %id, %error, "half-made files could not be removed");
+        }
+        let reason = Change::Because(error.to_string());
+        let failed = self.inner.store.change(id, &[State::Creating], State::Failed, reason);
+        match failed.await {
+            Ok(Some(_)) => self.inner.slots.remove(id),
+            Ok(None) => {}
+            Err(error) => tracing::error!(sandbox = %id, %error, "the failure was not recorded"),
+        }
+    }
+
+    async fn insert(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
+        let mut new = new_sandbox(id.clone(), plan.shape, plan.rootfs, plan.request);
+        new.ssh_pubkeys = plan.ssh_pubkeys;
+        for attempt in 0..NAME_TRIES {
+            new.name = plan.name.clone().unwrap_or_else(|| names::generate(attempt));
+            match self.inner.store.insert(new.clone()).await {
+                Ok(sandbox) => return Ok(sandbox),
+                Err(InsertError::NameTaken) if plan.name.is_none() => {}
+                Err(InsertError::NameTaken) => {
+                    return Err(CoreError::Conflict(format!(
+                        "the name {:?} is taken by another sandbox; choose another name or \
+                         destroy that one",
+                        new.name
+                    )));
+                }
+                Err(InsertError::NoAddress) => {
+                    return Err(CoreError::NoCapacity(
+                        "every address of 10.0.0.0/16 is in use; destroy some sandboxes".into(),
+                    ));
+                }
+                Err(InsertError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(CoreError::NoCapacity("no generated name was free; give one".to_owned()))
+    }
+
+    /// Checks a request: broken rules first, all of them at once; then things that do not
+    /// exist; then what this engine cannot do.
+    fn plan(&self, mut request: CreateSandbox) -> Result<Plan, CoreError> {
+        let mut wrong = Fields::new();
+        let shape = self.inner.catalog.shape(&request.shape);
+        if shape.is_none() {
+            wrong.insert("shape".into(), self.unknown_shape(&request.shape));
+        }
+        let name = request.name.take().filter(|name| !name.is_empty());
+        if let Some(Err(why)) = name.as_deref().map(validate::name) {
+            wrong.insert("name".into(), why);
+        }
+        let rootfs = self.rootfs(&mut request, &mut wrong);
+        check_settings(&request, &mut wrong);
+        let ssh_pubkeys = ssh_keys(&request.ssh_pubkeys, &mut wrong);
+        CoreError::check(wrong)?;
+        let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
+        check_existence(&request)?;
+        check_available(&request, shape)?;
+        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys })
+    }
+
+    fn unknown_shape(&self, id: &str) -> String {
+        let known: Vec<_> = self.inner.catalog.shapes().iter().map(|shape| shape.id).collect();
+        format!("unknown shape: {id}; not allowed here, known are [{}]", known.join(", "))
+    }
+
+    fn rootfs(&self, request: &mut CreateSandbox, wrong: &mut Fields) -> String {
+        let catalog = &self.inner.catalog;
+        let asked = request.rootfs.take().filter(|name| !name.is_empty());
+        match asked.or_else(|| catalog.default_rootfs().map(|rootfs| rootfs.name.clone())) {
+            Some(name) if catalog.has_rootfs(&name) => name,
+            Some(name) => {
+                let known: Vec<_> =
+                    catalog.rootfs().iter().map(|rootfs| rootfs.name.as_str()).collect();
+                let text = format!("unknown rootfs: {name}; known are [{}]", known.join(", "));
+                wrong.insert("rootfs".into(), text);
+                String::new()
+            }
+            None => {
+                wrong.insert("rootfs".into(), "this machine has no root filesystem".into());
+                String::new()
+            }
+        }
+    }
+}
+
+fn new_id() -> Result<SandboxId, CoreError> {
+    let text = format!("sb-{}", Ulid::new().to_string().to_lowercase());
+    text.parse().map_err(|_| CoreError::Internal("no id could be made".to_owned()))
+}
+
+fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSandbox) -> NewSandbox {
+    let limits = shape.limits();
+    NewSandbox {
+        id,
+        name: String::new(),
+        shape: shape.id.to_owned(),
+        rootfs,
+        vcpu: shape.vcpu,
+        mem_mib: shape.mem_mib,
+        disk_mib: shape.disk_mib,
+        cpu_percent: limits.cpu_percent,
+        max_processes: limits.max_processes,
+        region: REGION.to_owned(),
+        envs: request.envs,
+        // The only rules accepted today say "open", and open is the empty list.
+        egress: Vec::new(),
+        ssh_pubkeys: Vec::new(),
+        ingress_enabled: false,
+        created_at: SystemTime::now(),
+    }
+}
+
+fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
+    let envs = request.envs.iter().map(|(key, value)| (key.as_str(), value.expose()));
+    if let Err(why) = validate::envs(envs) {
+        wrong.insert("envs".into(), why);
+    }
+    if let Some(Err(why)) = request.auto_pause_after_seconds.map(validate::auto_pause) {
+        wrong.insert("auto_pause_after_seconds".into(), why);
+    }
+    if let Some(region) = request.region.as_deref().filter(|name| !matches!(*name, "" | REGION)) {
+        let text = format!("{region:?} is not this engine's region, which is {REGION:?}");
+        wrong.insert("region".into(), text);
+    }
+    if request.bandwidth_quota_bytes.is_some_and(|quota| quota != 0) {
+        let text = "cannot be set at create; leave it out".to_owned();
+        wrong.insert("bandwidth_quota_bytes".into(), text);
+    }
+}
+
+/// The keys in one spelling, without duplicates, in their order.
+fn ssh_keys(lines: &[String], wrong: &mut Fields) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut keys = Vec::new();
+    for line in lines {
+        match validate::ssh_key(line) {
+            Ok(key) if seen.insert(key.clone()) => keys.push(key),
+            Ok(_) => {}
+            Err(why) => {
+                wrong.entry("ssh_pubkeys".into()).or_insert(why);
+            }
+        }
+    }
+    keys
+}
+
+fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {
+    if let Some(network) = request.networks.first() {
+        let message = format!("network not found: {}", network.id);
+        return Err(CoreError::NoSuch { field: "networks", message });
+    }
+    if let Some(disk) = request.disks.first() {
+        let message = format!("disk not found: {}", disk.disk_id);
+        return Err(CoreError::NoSuch { field: "disks", message });
+    }
+    Ok(())
+}
+
+fn check_available(request: &CreateSandbox, shape: &Shape) -> Result<(), CoreError> {
+    let refuse = |field, message: &str| {
+        let message = format!("{message}; {}", super::NOT_YET);
+        Err(CoreError::NotAvailable { field, message })
+    };
+    if !request.egress.is_empty() && request.egress != ["*"] {
+        return refuse("egress", "outbound rules cannot be enforced, so they are refused");
+    }
+    if request.auto_pause_after_seconds.is_some() {
+        return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
+    }
+    if request.ingress_enabled == Some(true) {
+        return refuse("ingress_enabled", "ports cannot be published here");
+    }
+    match request.disk_mib {
+        None | Some(0) => Ok(()),
+        Some(size) if size == shape.disk_mib => Ok(()),
+        Some(_) => refuse("disk_mib", "disk sizes other than the shape's cannot be enforced"),
+    }
+}

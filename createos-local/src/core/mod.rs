@@ -1,0 +1,207 @@
+//! The state machine: sandboxes as records and states (api.md 7).
+//!
+//! Every transition is written before it is acted on and is a compare-and-set on the store,
+//! so a killed engine can finish or undo it and no two requests can both win. What touches
+//! the runtime (boot, stop, remove) runs one at a time per sandbox, in a task of its own:
+//! a client that goes away does not leave half a sandbox.
+
+mod create;
+mod error;
+mod lifecycle;
+mod live;
+mod names;
+mod recover;
+mod slot;
+mod state;
+mod upkeep;
+mod validate;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use createos_sdk::SandboxId;
+use futures::future::{BoxFuture, join_all};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::Catalog;
+use crate::runtime::Runtime;
+use crate::store::{Counts, Page, Sandbox, Store};
+use slot::Slots;
+
+pub(crate) use error::CoreError;
+pub(crate) use lifecycle::Resumed;
+pub(crate) use live::{Command, Started, Step};
+pub(crate) use state::State;
+
+/// The one region this engine has.
+pub(crate) const REGION: &str = "local";
+
+/// How every refusal of an unbuilt feature ends.
+pub(crate) const NOT_YET: &str = "this version of the local engine does not have it; leave it \
+                                  out, or use the hosted control plane";
+
+/// How long shutdown waits for boots and removals under way.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Times that tests shorten.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// How long an ended sandbox stays visible (api.md 9.3).
+    pub(crate) keep_ended: Duration,
+    /// How often ended sandboxes are forgotten and unfinished removals tried again.
+    pub(crate) upkeep: Duration,
+    /// How long a destroy waits for the removal before it answers `destroying`.
+    pub(crate) destroy_wait: Duration,
+    /// The longest an exec may run (api.md 6.1).
+    pub(crate) exec_limit: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            keep_ended: Duration::from_secs(600),
+            upkeep: Duration::from_secs(30),
+            destroy_wait: Duration::from_millis(500),
+            exec_limit: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The core. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Core {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    runtime: Arc<dyn Runtime>,
+    catalog: Catalog,
+    timing: Timing,
+    slots: Slots,
+    /// Cancelled when the engine shuts down.
+    stop: CancellationToken,
+    /// Each task holds a clone; shutdown waits until all are dropped.
+    busy: std::sync::Mutex<Option<mpsc::Sender<()>>>,
+    idle: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl Core {
+    /// Cleans up what an earlier engine left, then takes requests.
+    pub(crate) async fn start(
+        store: Store,
+        runtime: Arc<dyn Runtime>,
+        catalog: Catalog,
+        timing: Timing,
+    ) -> Result<Self, CoreError> {
+        let (busy, idle) = mpsc::channel(1);
+        let core = Self {
+            inner: Arc::new(Inner {
+                store,
+                runtime,
+                catalog,
+                timing,
+                slots: Slots::default(),
+                stop: CancellationToken::new(),
+                busy: std::sync::Mutex::new(Some(busy)),
+                idle: tokio::sync::Mutex::new(idle),
+            }),
+        };
+        core.recover().await?;
+        core.start_upkeep();
+        Ok(core)
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// The sandbox, in whatever state, also for a while after its end.
+    pub(crate) async fn get(&self, id: &SandboxId) -> Result<Sandbox, CoreError> {
+        self.inner.store.get(id).await?.ok_or(CoreError::NoSandbox)
+    }
+
+    /// The sandbox, unless it is `destroyed`: settings of the dead are not shown (api.md 7.3).
+    pub(crate) async fn get_existing(&self, id: &SandboxId) -> Result<Sandbox, CoreError> {
+        match self.get(id).await? {
+            sandbox if sandbox.state == State::Destroyed => Err(CoreError::NoSandbox),
+            sandbox => Ok(sandbox),
+        }
+    }
+
+    pub(crate) async fn get_by_ip(&self, ip: Ipv4Addr) -> Result<Sandbox, CoreError> {
+        self.inner.store.by_ip(ip).await?.ok_or(CoreError::NoSandbox)
+    }
+
+    pub(crate) async fn list(
+        &self,
+        state: Option<State>,
+        limit: u32,
+        offset: u64,
+    ) -> Result<Page, CoreError> {
+        Ok(self.inner.store.list(state, limit, offset).await?)
+    }
+
+    pub(crate) async fn counts(&self) -> Result<Counts, CoreError> {
+        Ok(self.inner.store.counts().await?)
+    }
+
+    /// Interrupts commands and transfers, because the engine is about to shut down.
+    pub(crate) fn interrupt(&self) {
+        self.inner.stop.cancel();
+        self.inner.slots.interrupt_all();
+    }
+
+    /// Whether requests are still served.
+    pub(crate) fn is_serving(&self) -> bool {
+        !self.inner.stop.is_cancelled()
+    }
+
+    /// Waits for work under way, ends every sandbox and closes the store. Their files stay
+    /// for the next engine, unless `forget` says that there is none.
+    pub(crate) async fn shutdown(&self, forget: bool) {
+        self.interrupt();
+        if let Ok(mut busy) = self.inner.busy.lock() {
+            busy.take();
+        }
+        let mut idle = self.inner.idle.lock().await;
+        if tokio::time::timeout(DRAIN, idle.recv()).await.is_err() {
+            tracing::warn!("some sandboxes were still starting or being removed at shutdown");
+        }
+        if forget {
+            self.remove_all().await;
+        }
+        self.inner.runtime.shutdown().await;
+        self.inner.store.close().await;
+    }
+
+    async fn remove_all(&self) {
+        let ids = self.inner.runtime.on_disk().await.unwrap_or_default();
+        let removals = ids.iter().map(|id| self.inner.runtime.remove(id));
+        for error in join_all(removals).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "a sandbox was not removed at shutdown");
+        }
+    }
+
+    /// Runs work to its end whatever becomes of the caller; shutdown waits for it. Refused
+    /// once shutdown began.
+    fn run_to_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, CoreError>> + Send + 'static,
+    ) -> Result<BoxFuture<'static, Result<T, CoreError>>, CoreError> {
+        let gone = || CoreError::NoCapacity("the engine is shutting down".to_owned());
+        let busy = self.inner.busy.lock().ok().and_then(|busy| busy.clone()).ok_or_else(gone)?;
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            drop(busy);
+            result
+        });
+        Ok(Box::pin(async {
+            let failed =
+                |error| CoreError::Internal(format!("a task of the engine failed: {error}"));
+            task.await.map_err(failed)?
+        }))
+    }
+}

@@ -1,0 +1,59 @@
+//! At start-up: finish or undo what an earlier engine began (api.md 7.2).
+
+use std::collections::HashSet;
+
+use createos_sdk::SandboxId;
+
+use super::{Core, CoreError, State};
+use crate::store::{Change, Sandbox};
+
+const INTERRUPTED: &str = "the engine ended while this sandbox ran; its files are kept, and \
+                           resume starts it again from them";
+const NOT_CREATED: &str = "the engine ended while this sandbox was being created";
+
+impl Core {
+    pub(super) async fn recover(&self) -> Result<(), CoreError> {
+        for sandbox in self.inner.store.in_states(&[State::Creating]).await? {
+            self.undo_create(sandbox).await?;
+        }
+        for sandbox in self.inner.store.in_states(&[State::Destroying]).await? {
+            // A failure is logged there; upkeep tries again.
+            let _ = self.clone().finish_destroy(sandbox.id().clone()).await;
+        }
+        let ended = [State::Running, State::Pausing, State::Resuming, State::Forking];
+        for sandbox in self.inner.store.in_states(&ended).await? {
+            let reason = Change::Because(INTERRUPTED.to_owned());
+            self.inner.store.change(sandbox.id(), &ended, State::Error, reason).await?;
+        }
+        self.remove_orphans().await
+    }
+
+    async fn undo_create(&self, sandbox: Sandbox) -> Result<(), CoreError> {
+        let id = sandbox.id();
+        if let Err(error) = self.inner.runtime.remove(id).await {
+            // Without an owner the directory is an orphan of the next start.
+            tracing::warn!(sandbox = %id, %error, "half-made files could not be removed");
+        }
+        let reason = Change::Because(NOT_CREATED.to_owned());
+        self.inner.store.change(id, &[State::Creating], State::Failed, reason).await?;
+        Ok(())
+    }
+
+    /// Removes directories that no living sandbox owns.
+    async fn remove_orphans(&self) -> Result<(), CoreError> {
+        let living: Vec<State> =
+            State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+        let owners = self.inner.store.in_states(&living).await?;
+        let owned: HashSet<&SandboxId> = owners.iter().map(Sandbox::id).collect();
+        for id in self.inner.runtime.on_disk().await? {
+            if owned.contains(&id) {
+                continue;
+            }
+            tracing::info!(sandbox = %id, "removing files that belong to no sandbox");
+            if let Err(error) = self.inner.runtime.remove(&id).await {
+                tracing::warn!(sandbox = %id, %error, "these files could not be removed");
+            }
+        }
+        Ok(())
+    }
+}

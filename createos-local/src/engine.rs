@@ -1,0 +1,291 @@
+//! Starting and stopping an engine.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use createos_sdk::Secret;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Front, HostRules, Server};
+use crate::auth::ApiKey;
+use crate::catalog::{Catalog, Rootfs};
+use crate::core::{Core, CoreError, Timing};
+use crate::data_dir::{DataDir, default_data_dir};
+use crate::error::EngineError;
+use crate::runtime::{HOST_ROOTFS, Namespaces, Runtime};
+use crate::store::{Store, StoreError};
+
+const DATABASE: &str = "state.db";
+
+/// A running engine: an HTTP server and the sandboxes behind it.
+///
+/// It serves until [`shutdown`](Engine::shutdown) or until it is dropped; both end every
+/// sandbox's processes. Files and records stay in the data directory, so that the next engine
+/// there knows the sandboxes (in state `error`, from which `resume` starts them again), unless
+/// the engine is [ephemeral](EngineBuilder::ephemeral).
+///
+/// It needs a Tokio runtime with the I/O and time drivers for as long as it lives.
+pub struct Engine {
+    url: String,
+    key: ApiKey,
+    addrs: Vec<SocketAddr>,
+    data_dir: PathBuf,
+    stop: CancellationToken,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Describes an engine; [`start`](EngineBuilder::start) starts it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), createos_local::EngineError> {
+    /// let engine = createos_local::Engine::builder().ephemeral().start().await?;
+    /// println!("serving {}", engine.url());
+    /// engine.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> EngineBuilder {
+        EngineBuilder::default()
+    }
+
+    /// The base URL for clients on this machine, such as `http://127.0.0.1:4123`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The key that requests must carry in `X-Api-Key`.
+    pub fn api_key(&self) -> &Secret {
+        self.key.secret()
+    }
+
+    /// The address it listens on, with the real port; the first one when there are several.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// Where its state is kept.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Stops taking requests, gives those under way a few seconds, ends every sandbox's
+    /// processes and gives the data directory free.
+    ///
+    /// Dropping the future does not stop the shutdown, it only stops waiting for it.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Some(supervisor) = self.supervisor.take() {
+            // A panic in there was reported by its own hook; there is nothing to add.
+            let _ = supervisor.await;
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("url", &self.url)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Describes an engine before it starts.
+#[derive(Debug, Clone, Default)]
+#[must_use = "an engine starts with `.start().await`"]
+pub struct EngineBuilder {
+    data_dir: Option<PathBuf>,
+    ephemeral: bool,
+    listen: Vec<SocketAddr>,
+    hosts: Vec<String>,
+    api_key: Option<Secret>,
+}
+
+impl EngineBuilder {
+    /// Keeps the state in this directory instead of [`default_data_dir`]. It is made when
+    /// missing, with mode 0700; only one engine can use it at a time.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// Keeps the state in a fresh directory, below the data directory, that is removed at
+    /// shutdown. What a killed ephemeral engine left there, the next one removes.
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
+    }
+
+    /// Listens on this address; call it again for more, `[::1]:0` for example. The default is
+    /// `127.0.0.1` with a free port.
+    ///
+    /// Whoever reaches the address and has the key controls every sandbox, and the connection
+    /// is not encrypted: outside loopback, put a TLS proxy in front.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+
+    /// Answers requests that name this host (without port) in their `Host` header. Names of
+    /// this machine's loopback and the addresses it listens on are always answered; all
+    /// others are refused, so that no website can reach the engine by DNS rebinding.
+    pub fn allow_host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// Uses this key instead of the one kept in the data directory. It is not written down.
+    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
+        self.api_key = Some(key.into());
+        self
+    }
+
+    /// Starts the engine: takes the data directory, cleans up what an earlier engine left
+    /// behind, and serves.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] names the cause and the remedy. Nothing is left running.
+    pub async fn start(self) -> Result<Engine, EngineError> {
+        self.start_with(Timing::default(), namespaces).await
+    }
+
+    async fn start_with<R>(
+        self,
+        timing: Timing,
+        machine: impl FnOnce(Place) -> R,
+    ) -> Result<Engine, EngineError>
+    where
+        R: Future<Output = Result<Machine, EngineError>>,
+    {
+        let (dir, key) = self.prepare().await?;
+        let listeners = bind(&self.listen).await?;
+        let addrs: Vec<SocketAddr> = listeners.iter().map(|(addr, _)| *addr).collect();
+        let database = dir.path().join(DATABASE);
+        let store = Store::open(&database).await.map_err(|error| state_error(error, &database))?;
+        let place = Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache() };
+        let Machine { runtime, rootfs } = machine(place).await?;
+        let catalog = Catalog::new(rootfs);
+        let core = match Core::start(store.clone(), Arc::clone(&runtime), catalog, timing).await {
+            Ok(core) => core,
+            Err(error) => {
+                runtime.shutdown().await;
+                store.close().await;
+                return Err(core_error(&error, &database));
+            }
+        };
+        let hosts = HostRules::new(addrs.iter().map(SocketAddr::ip), self.hosts);
+        let front = Front::new(core.clone(), key.clone(), hosts);
+        let server = Server::start(listeners.into_iter().map(|(_, listener)| listener), front);
+        let stop = CancellationToken::new();
+        let data_dir = dir.path().to_owned();
+        let supervisor = tokio::spawn(supervise(stop.clone(), server, core, dir));
+        let url = url_of(addrs[0]);
+        Ok(Engine { url, key, addrs, data_dir, stop, supervisor: Some(supervisor) })
+    }
+
+    /// Everything that touches the file system, away from the async threads.
+    async fn prepare(&self) -> Result<(DataDir, ApiKey), EngineError> {
+        let path = self.data_dir.clone().or_else(default_data_dir).ok_or(EngineError::NoDataDir)?;
+        let (ephemeral, given) = (self.ephemeral, self.api_key.clone());
+        let work = move || {
+            let dir = if ephemeral { DataDir::ephemeral(&path)? } else { DataDir::open(&path)? };
+            let key = match given {
+                Some(key) => ApiKey::given(key)?,
+                None => ApiKey::of_dir(dir.path())?,
+            };
+            Ok((dir, key))
+        };
+        let task = tokio::task::spawn_blocking(work);
+        task.await.unwrap_or_else(|error| Err(EngineError::Runtime { reason: error.to_string() }))
+    }
+}
+
+/// Where a machine keeps its files.
+struct Place {
+    dir: PathBuf,
+    shared_cache: Option<PathBuf>,
+}
+
+/// What runs sandboxes, and the root filesystems it can boot.
+struct Machine {
+    runtime: Arc<dyn Runtime>,
+    rootfs: Vec<Rootfs>,
+}
+
+/// Waits for the end and takes everything down in order: requests, sandboxes, state, directory.
+async fn supervise(stop: CancellationToken, server: Server, core: Core, dir: DataDir) {
+    stop.cancelled().await;
+    core.interrupt();
+    server.shutdown().await;
+    core.shutdown(dir.is_ephemeral()).await;
+    let _ = tokio::task::spawn_blocking(move || dir.release()).await;
+}
+
+/// The machine under the core, and the root filesystems it can boot.
+async fn namespaces(place: Place) -> Result<Machine, EngineError> {
+    // What engines share (helpers, bases) is too much work for each ephemeral one.
+    let start = move || Namespaces::start(&place.dir, place.shared_cache.as_deref());
+    let started = tokio::task::spawn_blocking(start).await;
+    let runtime = started
+        .map_err(|error| EngineError::Runtime { reason: error.to_string() })?
+        .map_err(|error| EngineError::Runtime { reason: error.to_string() })?;
+    let rootfs = vec![Rootfs {
+        name: HOST_ROOTFS.to_owned(),
+        description: "this machine's own /usr, read-only, with a writable layer per sandbox".into(),
+    }];
+    Ok(Machine { runtime: Arc::new(runtime), rootfs })
+}
+
+async fn bind(wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, EngineError> {
+    let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    let wanted = if wanted.is_empty() { &default } else { wanted };
+    let mut listeners = Vec::with_capacity(wanted.len());
+    for &addr in wanted {
+        let failed = |source| EngineError::Listen { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        let real = listener.local_addr().map_err(failed)?;
+        if !real.ip().is_loopback() {
+            tracing::warn!(addr = %real, "listening beyond this machine, without encryption");
+        }
+        listeners.push((real, listener));
+    }
+    Ok(listeners)
+}
+
+/// An address that clients on this machine can reach.
+fn url_of(addr: SocketAddr) -> String {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, addr.port()))
+}
+
+fn state_error(error: StoreError, path: &Path) -> EngineError {
+    let path = path.to_owned();
+    match error {
+        StoreError::Locked => EngineError::StateLocked { path },
+        StoreError::Corrupt(reason) => EngineError::StateCorrupt { path, reason },
+        StoreError::NewerVersion { found, supported } => {
+            EngineError::StateTooNew { path, found, supported }
+        }
+        error => EngineError::State { path, reason: error.to_string() },
+    }
+}
+
+fn core_error(error: &CoreError, path: &Path) -> EngineError {
+    EngineError::State { path: path.to_owned(), reason: error.to_string() }
+}

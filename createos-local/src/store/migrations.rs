@@ -1,0 +1,61 @@
+//! The one list of schema changes. Entry `n` takes a database from version `n` to `n + 1`;
+//! an entry that was released is never edited.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+const MIGRATIONS: &[&str] = &[
+    // Times are microseconds since 1970. Lists and maps are JSON text.
+    // The two partial indexes make names and addresses unique among living sandboxes only,
+    // so that both are free again after the end (api.md 7.2).
+    "CREATE TABLE sandboxes (
+        id              TEXT PRIMARY KEY NOT NULL,
+        name            TEXT NOT NULL,
+        status          TEXT NOT NULL,
+        shape           TEXT NOT NULL,
+        rootfs          TEXT NOT NULL,
+        vcpu            INTEGER NOT NULL,
+        mem_mib         INTEGER NOT NULL,
+        disk_mib        INTEGER NOT NULL,
+        cpu_percent     INTEGER NOT NULL,
+        max_processes   INTEGER NOT NULL,
+        ip              TEXT NOT NULL,
+        region          TEXT NOT NULL,
+        envs            TEXT NOT NULL,
+        egress          TEXT NOT NULL,
+        ssh_pubkeys     TEXT NOT NULL,
+        ingress_enabled INTEGER NOT NULL,
+        created_at      INTEGER NOT NULL,
+        running_at      INTEGER,
+        last_resumed_at INTEGER,
+        ended_at        INTEGER,
+        spawn_us        INTEGER,
+        reason          TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX sandboxes_living_name ON sandboxes (name)
+        WHERE status NOT IN ('destroyed', 'failed');
+    CREATE UNIQUE INDEX sandboxes_living_ip ON sandboxes (ip)
+        WHERE status NOT IN ('destroyed', 'failed');
+    CREATE INDEX sandboxes_age ON sandboxes (created_at DESC, id DESC);
+    CREATE TABLE meta (
+        key   TEXT PRIMARY KEY NOT NULL,
+        value TEXT NOT NULL
+    ) STRICT;",
+];
+
+/// Brings a database to the newest version, one transaction per step.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let supported = MIGRATIONS.len();
+    let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > supported {
+        return Err(StoreError::NewerVersion { found, supported });
+    }
+    for (version, step) in MIGRATIONS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
