@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 // Each helper program includes this module and uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod caps;
 mod fds;

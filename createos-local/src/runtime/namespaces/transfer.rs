@@ -34,14 +34,14 @@ pub(super) async fn exec(init: &Init, spec: ExecSpec) -> Result<ExecEvents, Runt
     }
     let (reader, writer) = conversation.into_halves();
     let input = agent::send_input(writer, spec.stdin.unwrap_or_default());
-    let command = Running { reader, input: Some(Writing(tokio::spawn(input))) };
+    let command = Running { reader, _input: Writing(tokio::spawn(input)) };
     Ok(events(command).boxed())
 }
 
 /// A command's connection. Dropping it closes both halves, which kills the command.
 struct Running {
     reader: OwnedReadHalf,
-    input: Option<Writing>,
+    _input: Writing,
 }
 
 /// The task that writes the input and then holds the connection's other half.
