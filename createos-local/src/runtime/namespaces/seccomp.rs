@@ -30,7 +30,7 @@ pub(crate) fn filters() -> Result<Vec<Vec<u8>>, RuntimeError> {
     let programs = build().map_err(|error| {
         RuntimeError::Unsupported(format!("cannot build the system call filter: {error}"))
     })?;
-    Ok(programs.iter().map(|program| pack(program)).collect())
+    Ok(programs.iter().map(pack).collect())
 }
 
 fn compile(

@@ -101,7 +101,7 @@ mod tests {
         let relative = prepare(data.path(), &id).expect("prepare");
         fs::write(data.path().join(&relative).join("root/upper/f"), "x").expect("file");
         prepare(data.path(), &id).expect("a second time");
-        assert_eq!(list(data.path()).expect("list"), [id.clone()]);
+        assert_eq!(list(data.path()).expect("list"), std::slice::from_ref(&id));
         remove(data.path(), &id).expect("remove");
         remove(data.path(), &id).expect("a second time");
         assert!(list(data.path()).expect("list").is_empty());
@@ -133,7 +133,7 @@ mod tests {
         fs::create_dir_all(top.join("closed/inner")).expect("directory");
         std::os::unix::fs::symlink(&outside, top.join("link")).expect("link");
         std::os::unix::fs::symlink("/", top.join("closed/inner/root")).expect("link");
-        let closed = fs::Permissions::from_mode(0);
+        let closed = fs::Permissions::from_mode(0o000);
         fs::set_permissions(top.join("closed"), closed).expect("mode");
         remove_tree(&top).expect("remove");
         assert_eq!(fs::read_to_string(&outside).expect("file"), "stays");

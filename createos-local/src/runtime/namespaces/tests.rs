@@ -110,7 +110,7 @@ async fn nothing_stays_after_remove() {
         machine.run("echo hi > /root/f; nohup sleep 1000 >/dev/null 2>&1 & echo ok").await;
     assert_eq!(pid, "ok\n");
     machine.runtime.stop(&machine.id).await.expect("stop");
-    assert_eq!(machine.runtime.on_disk().await.expect("list"), [machine.id.clone()]);
+    assert_eq!(machine.runtime.on_disk().await.expect("list"), std::slice::from_ref(&machine.id));
     machine.runtime.boot(spec(&machine.id)).await.expect("boot again");
     assert_eq!(machine.run("cat /root/f; pgrep sleep").await.0, "hi\n");
     machine.runtime.remove(&machine.id).await.expect("remove");
