@@ -320,11 +320,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_resource(mut self, resource: impl Into<String>) -> Self {
-        self.0.resource = Some(resource.into());
-        self
-    }
-
     pub(crate) fn with_last_status(mut self, status: Option<SandboxStatus>) -> Self {
         self.0.last_status = status;
         self

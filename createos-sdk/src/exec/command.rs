@@ -1,0 +1,185 @@
+//! A command to run.
+
+use std::fmt;
+use std::future::IntoFuture;
+
+use reqwest::Method;
+
+use super::output::{ExitStatus, Output};
+use super::stream::ExecStream;
+use crate::check;
+use crate::error::{Error, Result};
+use crate::options::RequestOptions;
+use crate::pending::Pending;
+use crate::sandbox::Sandbox;
+use crate::secret::Secret;
+use crate::transport::request::{Call, Pace};
+use crate::transport::{envelope, send};
+use crate::wire::{ExecAnswer, ExecRequest};
+
+/// A command, in the manner of [`std::process::Command`]. Made with [`Sandbox::command`].
+///
+/// It runs as root inside the sandbox, directly and not through a shell. Its standard input
+/// is empty unless [`stdin`](Self::stdin) is given. There is no working directory to set; use
+/// a shell: `.command("sh").args(["-c", "cd /work && make"])`.
+///
+/// Awaiting the command is [`output`](Self::output).
+///
+/// # Time
+///
+/// A command may take any time: no limit is set on the wait for a buffered answer unless
+/// `.with(…)` gives a timeout or deadline (a server that vanished is noticed by the
+/// connection's keep-alive). A [`stream`](Self::stream) fails when nothing, not even a
+/// heartbeat, came for the stall timeout. Giving up a stream kills the command; a buffered
+/// one may run on.
+///
+/// # Errors
+///
+/// A command that fails is not an error: see [`Output`]. `Conflict`: the sandbox is not
+/// running. `InvalidArgument`: an environment variable was not declared when the sandbox was
+/// created. A command is never sent twice unless the first cannot have arrived; after an
+/// error that [may have acted](crate::Error::may_have_acted) it may have run, or still run.
+#[derive(Clone)]
+#[must_use = "nothing is sent until awaited"]
+pub struct Command {
+    sandbox: Sandbox,
+    request: ExecRequest,
+    stdin: Option<Vec<u8>>,
+    options: RequestOptions,
+}
+
+impl Command {
+    pub(crate) fn new(sandbox: Sandbox, program: String) -> Self {
+        let request = ExecRequest::new(program);
+        Self { sandbox, request, stdin: None, options: RequestOptions::new() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.request.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.request.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Gives a variable another value for this command. It must have been declared when the
+    /// sandbox was created.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.request.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Gives variables other values for this command.
+    pub fn envs<N: Into<String>, V: Into<Secret>>(
+        mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        for (name, value) in variables {
+            self = self.env(name, value);
+        }
+        self
+    }
+
+    /// The whole standard input. The protocol carries it as text: bytes that are not UTF-8
+    /// are refused; upload a file for those.
+    pub fn stdin(mut self, input: impl AsRef<[u8]>) -> Self {
+        self.stdin = Some(input.as_ref().to_vec());
+        self
+    }
+
+    /// Sets options of this call.
+    pub fn with(mut self, options: RequestOptions) -> Self {
+        self.options = self.options.overlaid(options);
+        self
+    }
+
+    /// Runs it and gives everything it wrote, at the end.
+    pub fn output(self) -> Pending<Output> {
+        Pending::new(self.run())
+    }
+
+    /// Runs it and gives how it ended. What it writes is thrown away as it comes, so it may be
+    /// any amount. A command that cannot be started is an error of kind
+    /// [`CommandFailed`](crate::ErrorKind::CommandFailed).
+    pub fn status(self) -> Pending<ExitStatus> {
+        Pending::new(async move { self.open().await?.wait().await })
+    }
+
+    /// Runs it and gives what it writes, as it writes it.
+    pub fn stream(self) -> Pending<ExecStream> {
+        Pending::new(self.open())
+    }
+
+    fn call(mut self, stream: bool) -> Result<(Sandbox, Call)> {
+        let operation = "sandbox.exec";
+        self.check().map_err(|error| error.in_operation(operation))?;
+        self.request.stream = stream;
+        let call = self.sandbox.call(operation, Method::POST, &["exec"]).json(&self.request)?;
+        let call = if stream {
+            let accept = "application/x-ndjson";
+            Call { accept, ..call }.query("stream", "true")
+        } else {
+            Call { pace: Pace::Unlimited, ..call }
+        };
+        Ok((self.sandbox, Call { options: self.options, ..call }))
+    }
+
+    fn check(&mut self) -> Result<()> {
+        if let Some(input) = self.stdin.take() {
+            let text = String::from_utf8(input).map_err(|error| {
+                let at = error.utf8_error().valid_up_to();
+                let why = format!("is not UTF-8 at byte {at}; upload a file instead");
+                Error::invalid_argument("stdin", why)
+            })?;
+            self.request.stdin = Some(text);
+        }
+        let request = &self.request;
+        if request.cmd.is_empty() {
+            return Err(Error::invalid_argument("program", "is empty"));
+        }
+        if request.cmd.contains('\0') || request.args.iter().any(|arg| arg.contains('\0')) {
+            let why = "the program or an argument contains a NUL character";
+            return Err(Error::invalid_argument("args", why));
+        }
+        check::envs(&request.env)
+    }
+
+    async fn open(self) -> Result<ExecStream> {
+        let (sandbox, call) = self.call(true)?;
+        Ok(ExecStream::new(send::open(sandbox.client().inner(), &call).await?))
+    }
+
+    async fn run(self) -> Result<Output> {
+        let (sandbox, call) = self.call(false)?;
+        send::send(sandbox.client().inner(), &call, |reply| {
+            Output::read(envelope::data::<ExecAnswer>(&reply)?)
+        })
+        .await
+    }
+}
+
+impl IntoFuture for Command {
+    type Output = Result<Output>;
+    type IntoFuture = Pending<Output>;
+
+    fn into_future(self) -> Pending<Output> {
+        self.output()
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("sandbox", self.sandbox.id())
+            .field("program", &self.request.cmd)
+            .field("args", &self.request.args)
+            .field("env", &self.request.env)
+            .field("stdin_len", &self.stdin.as_ref().map(Vec::len))
+            .field("options", &self.options)
+            .finish()
+    }
+}

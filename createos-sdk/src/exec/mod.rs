@@ -1,0 +1,9 @@
+//! Running commands (api.md 4.11).
+
+mod command;
+mod output;
+mod stream;
+
+pub use self::command::Command;
+pub use self::output::{ExitStatus, Output};
+pub use self::stream::{ExecEvent, ExecStream};

@@ -1,0 +1,186 @@
+//! What a command writes, while it writes it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+
+use super::output::ExitStatus;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::incoming::Incoming;
+use crate::transport::ndjson::{Lines, MAX_LINE};
+use crate::wire::ExecFrame;
+
+/// Something a running command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExecEvent {
+    /// It wrote to standard output.
+    Stdout(Bytes),
+    /// It wrote to standard error.
+    Stderr(Bytes),
+    /// It could not be started or followed; the reason. An [`Exit`](Self::Exit) follows.
+    Error(String),
+    /// It ended. Nothing follows.
+    Exit(ExitStatus),
+}
+
+/// The events of a running command: a [`Stream`] that ends after [`ExecEvent::Exit`].
+///
+/// A stream that breaks off before that is an error of kind
+/// [`StreamLost`](ErrorKind::StreamLost): output may be missing and the command may still
+/// run. Silence for the stall timeout, without even a heartbeat, is a
+/// [`Timeout`](ErrorKind::Timeout). Dropping the stream kills the command.
+///
+/// ```no_run
+/// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+/// use createos_sdk::ExecEvent;
+/// use futures::TryStreamExt;
+///
+/// let mut events = sandbox.command("make").arg("test").stream().await?;
+/// while let Some(event) = events.try_next().await? {
+///     match event {
+///         ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes) => { /* show them */ }
+///         ExecEvent::Exit(status) => println!("{status}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping the stream kills the command"]
+pub struct ExecStream {
+    incoming: Incoming,
+    lines: Lines,
+    /// Of the last frame; a frame may hold several.
+    events: VecDeque<ExecEvent>,
+    agent_error: Option<String>,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// The body ended; what is left is a last line without a break.
+    Ended,
+    Done,
+}
+
+impl ExecStream {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self {
+            incoming,
+            lines: Lines::default(),
+            events: VecDeque::new(),
+            agent_error: None,
+            state: State::Reading,
+        }
+    }
+
+    /// Reads to the end, throwing the output away.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream, and [`ErrorKind::CommandFailed`] when the command could not be
+    /// started or followed.
+    pub async fn wait(mut self) -> Result<ExitStatus> {
+        while let Some(event) = self.next().await {
+            if let ExecEvent::Exit(status) = event? {
+                return match self.agent_error.take() {
+                    None => Ok(status),
+                    Some(why) => Err(self.error(ErrorKind::CommandFailed, why)),
+                };
+            }
+        }
+        Err(self.lost())
+    }
+
+    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
+        self.incoming.error(Error::new(kind, message))
+    }
+
+    fn lost(&self) -> Error {
+        let mut message = "ended without an exit code; the command may still run".to_owned();
+        if let Some(why) = &self.agent_error {
+            message = format!("{message} ({why})");
+        }
+        self.error(ErrorKind::StreamLost, message)
+    }
+
+    /// Reads one line into events.
+    fn take_line(&mut self, line: &[u8]) -> Result<()> {
+        let mut frame: ExecFrame = serde_json::from_slice(line).map_err(|error| {
+            let message = format!("a frame of the stream cannot be read: {error}");
+            self.incoming.error(Error::new(ErrorKind::Protocol, message).with_source(error))
+        })?;
+        let stdout = frame.take_stdout().map_err(|error| self.incoming.error(error))?;
+        let stderr = frame.take_stderr().map_err(|error| self.incoming.error(error))?;
+        let filled = |bytes: &Bytes| !bytes.is_empty();
+        self.events.extend(stdout.filter(filled).map(ExecEvent::Stdout));
+        self.events.extend(stderr.filter(filled).map(ExecEvent::Stderr));
+        if let Some(why) = frame.error {
+            self.agent_error = Some(why.clone());
+            self.events.push_back(ExecEvent::Error(why));
+        }
+        self.events.extend(frame.exit_code.map(|code| ExecEvent::Exit(ExitStatus::new(code))));
+        Ok(())
+    }
+
+    /// Moves on to the next line; false when the stream is over.
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        loop {
+            let line = self.lines.next_line().map_err(|_too_long| {
+                let limit = MAX_LINE >> 20;
+                let message = format!("a line of the stream is longer than {limit} MiB");
+                self.error(ErrorKind::Protocol, message)
+            })?;
+            if let Some(line) = line {
+                return Poll::Ready(self.take_line(&line).map(|()| true));
+            }
+            match ready!(self.incoming.poll_next_unpin(cx)) {
+                Some(chunk) => self.lines.push(chunk?),
+                None => {
+                    self.state = State::Ended;
+                    let Some(line) = self.lines.finish() else { return Poll::Ready(Ok(false)) };
+                    // Half a frame is not a malformed frame: the rest was lost.
+                    if serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err() {
+                        return Poll::Ready(Ok(false));
+                    }
+                    return Poll::Ready(self.take_line(&line).map(|()| true));
+                }
+            }
+        }
+    }
+}
+
+impl Stream for ExecStream {
+    type Item = Result<ExecEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(event) = this.events.pop_front() {
+                if matches!(event, ExecEvent::Exit(_)) {
+                    this.state = State::Done;
+                    this.events.clear();
+                }
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let failed = match this.state {
+                State::Done => {
+                    this.incoming.finish(cx);
+                    return Poll::Ready(None);
+                }
+                State::Ended => this.lost(),
+                State::Reading => match ready!(this.poll_line(cx)) {
+                    Ok(_) => continue,
+                    Err(error) => error,
+                },
+            };
+            this.state = State::Done;
+            return Poll::Ready(Some(Err(failed)));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Files of a sandbox (api.md 4.13).
+
+mod download;
+mod progress;
+mod read;
+mod upload;
+mod write;
+
+use crate::error::{Error, Result};
+use crate::sandbox::Sandbox;
+
+pub use self::download::{Download, DownloadFile, DownloadTo};
+pub use self::progress::Progress;
+pub use self::read::{ReadFile, ReadText};
+pub use self::upload::Upload;
+pub use self::write::WriteFile;
+
+pub(crate) use self::progress::ProgressFn;
+pub(crate) use self::upload::ByteStream;
+
+/// Largest file that can be moved: 500 MiB (api.md 9.34). What is known to be larger is
+/// refused before anything is sent.
+pub const MAX_FILE_BYTES: u64 = 500 << 20;
+
+/// The files of one sandbox. Made with [`Sandbox::files`].
+///
+/// Paths are absolute paths inside the sandbox. Anything else, and a path with a NUL
+/// character, is refused with
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) before any traffic.
+///
+/// ```no_run
+/// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+/// let files = sandbox.files();
+/// files.write("/work/main.py", "print(6 * 7)").await?;
+/// assert_eq!(files.read_string("/work/main.py").await?, "print(6 * 7)");
+/// files.download_to("/work/main.py", "main.py").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Files {
+    sandbox: Sandbox,
+}
+
+impl Files {
+    pub(crate) fn new(sandbox: Sandbox) -> Self {
+        Self { sandbox }
+    }
+
+    /// Stores a file, replacing what is there; parent directories are made.
+    ///
+    /// `content` is bytes, text, a local path or a reader: see [`Upload`]. Bytes and paths
+    /// are sent again after a passing failure, readers and streams are not.
+    pub fn write(&self, path: impl Into<String>, content: impl Into<Upload>) -> WriteFile {
+        WriteFile::new(self.sandbox.clone(), path.into(), content.into())
+    }
+
+    /// Reads a whole file into memory.
+    pub fn read(&self, path: impl Into<String>) -> ReadFile {
+        ReadFile::new(self.sandbox.clone(), path.into())
+    }
+
+    /// Reads a whole file as text. A file that is not UTF-8 is an error, not altered.
+    pub fn read_string(&self, path: impl Into<String>) -> ReadText {
+        ReadText::new(self.read(path))
+    }
+
+    /// Opens a file as a stream, in constant memory.
+    pub fn download(&self, path: impl Into<String>) -> DownloadFile {
+        DownloadFile::new(self.sandbox.clone(), path.into())
+    }
+
+    /// Stores a file of the sandbox on this machine. The local file is replaced only when
+    /// all of it has arrived; before that, and after a failure, the old one is untouched.
+    pub fn download_to(
+        &self,
+        path: impl Into<String>,
+        local: impl Into<std::path::PathBuf>,
+    ) -> DownloadTo {
+        DownloadTo::new(self.download(path), local.into())
+    }
+}
+
+/// Refuses what the server would refuse, before any traffic.
+pub(crate) fn check_path(path: &str) -> Result<()> {
+    let why = match () {
+        () if !path.starts_with('/') => "must be absolute",
+        () if path.contains('\0') => "must not contain a NUL character",
+        () if path.split('/').any(|part| part == "..") => "must not contain `..`",
+        () if path.ends_with('/') => "must name a file, not a directory",
+        () => return Ok(()),
+    };
+    Err(Error::invalid_argument("path", format!("{path:?} {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_paths_of_files_are_sent() {
+        for path in ["/a", "/a b/ü", "/a/./b", "/a/..b", "/work/a.txt"] {
+            check_path(path).unwrap();
+        }
+        for path in ["", "a", "./a", "~/a", "/a\0b", "/a/../b", "/..", "/", "/a/"] {
+            let error = check_path(path).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument, "{path:?}");
+            assert!(error.message().starts_with("path"), "{error}");
+        }
+    }
+}

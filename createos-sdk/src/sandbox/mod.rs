@@ -1,0 +1,173 @@
+//! The handle of one sandbox.
+
+mod create;
+mod wait;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use reqwest::Method;
+
+use crate::client::Client;
+use crate::exec::Command;
+use crate::files::Files;
+use crate::id::SandboxId;
+use crate::operation::Operation;
+use crate::page::List;
+use crate::transport::envelope;
+use crate::transport::request::Call;
+use crate::wire::{
+    Bandwidth, CreatedSandbox, DestroyedSandbox, DiskAttachment, SandboxStatus, SandboxView,
+};
+
+pub use self::create::CreateSandbox;
+pub use self::wait::WaitUntil;
+
+/// One sandbox. Cheap to clone; clones share the last-seen view.
+///
+/// A handle is an id and a client. Dropping it does nothing to the sandbox.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    id: SandboxId,
+    created: Option<CreatedSandbox>,
+    view: RwLock<Option<Arc<SandboxView>>>,
+}
+
+impl Sandbox {
+    pub(crate) fn new(client: Client, id: SandboxId) -> Self {
+        Self::with(client, id, None, None)
+    }
+
+    pub(crate) fn seen(client: Client, view: SandboxView) -> Self {
+        Self::with(client, view.id.clone(), None, Some(Arc::new(view)))
+    }
+
+    pub(crate) fn created_as(client: Client, answer: CreatedSandbox) -> Self {
+        Self::with(client, answer.id.clone(), Some(answer), None)
+    }
+
+    fn with(
+        client: Client,
+        id: SandboxId,
+        created: Option<CreatedSandbox>,
+        view: Option<Arc<SandboxView>>,
+    ) -> Self {
+        Self(Arc::new(Shared { client, id, created, view: RwLock::new(view) }))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &SandboxId {
+        &self.0.id
+    }
+
+    /// The client it was made with.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// What the server said when it was created; only on the handle that create gave, and
+    /// its clones.
+    pub fn created(&self) -> Option<&CreatedSandbox> {
+        self.0.created.as_ref()
+    }
+
+    /// What the server last said about it. `None` until it was looked up, listed or
+    /// [`refresh`](Self::refresh)ed, and after it was destroyed. It may be out of date.
+    pub fn view(&self) -> Option<Arc<SandboxView>> {
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn saw(&self, view: Option<Arc<SandboxView>>) {
+        *self.0.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// A call to `/v1/sandboxes/<id>/<segments>`.
+    pub(crate) fn call(&self, operation: &'static str, method: Method, segments: &[&str]) -> Call {
+        let mut path = vec!["v1", "sandboxes", self.id().as_str()];
+        path.extend(segments);
+        self.client().call(operation, method, &path).resource(self.id())
+    }
+
+    /// An operation that answers with a view, which becomes the last seen.
+    fn viewing(&self, call: Call) -> Operation<Arc<SandboxView>> {
+        let sandbox = self.clone();
+        Operation::new(self.client().clone(), call, move |reply| {
+            let view: Arc<SandboxView> = Arc::new(envelope::data(&reply)?);
+            sandbox.saw(Some(view.clone()));
+            Ok(view)
+        })
+    }
+
+    /// Asks the server how it is (api.md 4.3).
+    pub fn refresh(&self) -> Operation<Arc<SandboxView>> {
+        self.viewing(self.call("sandbox.get", Method::GET, &[]))
+    }
+
+    /// Starts a paused sandbox again (api.md 4.7). The answer may still say `resuming`; see
+    /// [`wait_until`](Self::wait_until).
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` when it is in a state that cannot be resumed, `PaymentRequired` when the
+    /// account is out of credit. Resuming a sandbox that runs does nothing, so a failure
+    /// that [may have acted](crate::Error::may_have_acted) is safe to repeat.
+    pub fn resume(&self) -> Operation<Arc<SandboxView>> {
+        self.viewing(self.call("sandbox.resume", Method::POST, &["resume"]))
+    }
+
+    /// Destroys it with everything in it (api.md 4.5). Gives the state the server answered,
+    /// `destroying` or `destroyed`; one that is already gone counts as destroyed.
+    pub fn destroy(&self) -> Operation<SandboxStatus> {
+        let call = self.call("sandbox.destroy", Method::DELETE, &[]);
+        let sandbox = self.clone();
+        let call = Call { also_accept: Some(404), ..call };
+        Operation::new(self.client().clone(), call, move |reply| {
+            let status = match reply.head.status {
+                404 => SandboxStatus::Destroyed,
+                _ => envelope::data::<DestroyedSandbox>(&reply)?.status,
+            };
+            sandbox.saw(None);
+            Ok(status)
+        })
+    }
+
+    /// Waits until it is in this state, asking again and again. See [`WaitUntil`].
+    pub fn wait_until(&self, status: SandboxStatus) -> WaitUntil {
+        WaitUntil::new(self.clone(), status)
+    }
+
+    /// A command to run in it. Nothing is sent until the command is awaited.
+    pub fn command(&self, program: impl Into<String>) -> Command {
+        Command::new(self.clone(), program.into())
+    }
+
+    /// Its files.
+    pub fn files(&self) -> Files {
+        Files::new(self.clone())
+    }
+
+    /// The disks attached to it (api.md 4.17).
+    pub fn disks(&self) -> List<DiskAttachment> {
+        let call = self.call("sandbox.disks", Method::GET, &["disks"]);
+        List::new(self.client().clone(), call, |_, row: DiskAttachment| row)
+    }
+
+    /// Its traffic (api.md 4.15).
+    pub fn bandwidth(&self) -> Operation<Bandwidth> {
+        let call = self.call("sandbox.bandwidth", Method::GET, &["bandwidth"]);
+        Operation::new(self.client().clone(), call, |reply| envelope::data(&reply))
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let view = self.view();
+        f.debug_struct("Sandbox")
+            .field("id", self.id())
+            .field("last_status", &view.as_ref().map(|view| view.status.as_str()))
+            .finish_non_exhaustive()
+    }
+}

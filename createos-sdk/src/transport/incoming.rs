@@ -1,0 +1,242 @@
+//! The body of an answer that is taken as a stream.
+//!
+//! There is no limit on how long it may last, only on how long it may be silent while
+//! somebody waits for it. A slow reader is not a silent server.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::send::{Head, root_cause};
+use crate::error::{CallFacts, Error, ErrorKind, Result};
+
+type Source = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send + Sync>>;
+
+/// An open body.
+pub(crate) struct Incoming {
+    source: Source,
+    facts: CallFacts,
+    status: u16,
+    request_id: Option<String>,
+    opened: Instant,
+    stall: Duration,
+    deadline: Option<Instant>,
+    /// Runs while somebody waits.
+    timer: Option<Pin<Box<Sleep>>>,
+    announced: Option<u64>,
+    received: u64,
+    ended: bool,
+}
+
+impl Incoming {
+    pub(crate) fn new(
+        response: reqwest::Response,
+        facts: CallFacts,
+        head: &Head,
+        stall: Duration,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let mut this = Self::over(Box::pin(response.bytes_stream()), facts, stall, deadline);
+        this.status = head.status;
+        this.request_id = head.request_id.clone();
+        this.announced = head.content_length;
+        this
+    }
+
+    fn over(source: Source, facts: CallFacts, stall: Duration, deadline: Option<Instant>) -> Self {
+        Self {
+            source,
+            facts,
+            status: 200,
+            request_id: None,
+            opened: Instant::now(),
+            stall,
+            deadline,
+            timer: None,
+            announced: None,
+            received: 0,
+            ended: false,
+        }
+    }
+
+    /// Length of the whole body, when the server announced it.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// An error of this stream, with everything known about its call.
+    pub(crate) fn error(&self, error: Error) -> Error {
+        let mut facts = self.facts.clone();
+        facts.elapsed += self.opened.elapsed();
+        let acted = facts.method != Some("GET");
+        error
+            .with_status(self.status)
+            .with_request_id(self.request_id.clone())
+            .with_acted(acted)
+            .in_call(&facts)
+    }
+
+    /// Takes the end of the body if it is already here, so that the connection can be used
+    /// again, without waiting for it.
+    pub(crate) fn finish(&mut self, cx: &mut Context<'_>) {
+        if !self.ended {
+            self.ended = true;
+            let _ = self.source.poll_next_unpin(cx);
+        }
+    }
+
+    fn took(&mut self, chunk: Bytes) -> Poll<Option<Result<Bytes>>> {
+        self.timer = None;
+        self.received += chunk.len() as u64;
+        Poll::Ready(Some(Ok(chunk)))
+    }
+
+    fn end(&mut self, cause: Option<reqwest::Error>) -> Poll<Option<Result<Bytes>>> {
+        self.ended = true;
+        let of = self.announced.map(|total| format!(" of {total}")).unwrap_or_default();
+        let received = self.received;
+        let error = match cause {
+            Some(cause) => {
+                let why = root_cause(&cause);
+                let message = format!("broken off after {received}{of} bytes: {why}");
+                Error::new(ErrorKind::StreamLost, message).with_source(cause.without_url())
+            }
+            None if self.announced.is_some_and(|total| received != total) => {
+                Error::new(ErrorKind::StreamLost, format!("ended after {received}{of} bytes"))
+            }
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(Err(self.error(error))))
+    }
+
+    /// Waits for the next byte no longer than allowed.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            none => {
+                let stalled = Instant::now().checked_add(self.stall);
+                match [stalled, self.deadline].into_iter().flatten().min() {
+                    Some(end) => none.insert(Box::pin(sleep_until(end))),
+                    None => return Poll::Pending,
+                }
+            }
+        };
+        if timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.ended = true;
+        let message = if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            "the deadline of the call passed while its stream was open".to_owned()
+        } else {
+            format!("nothing came for {:?} (the stall timeout)", self.stall)
+        };
+        Poll::Ready(Some(Err(self.error(Error::new(ErrorKind::Timeout, message)))))
+    }
+}
+
+impl Stream for Incoming {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match self.source.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(chunk))) => self.took(chunk),
+            Poll::Ready(Some(Err(error))) => self.end(Some(error)),
+            Poll::Ready(None) => self.end(None),
+            Poll::Pending => self.wait(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("call", &self.facts.operation)
+            .field("announced", &self.announced)
+            .field("received", &self.received)
+            .field("ended", &self.ended)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use futures::stream;
+    use tokio::time::sleep;
+
+    const STALL: Duration = Duration::from_secs(60);
+
+    /// A body over any stream, for tests of what is built on it.
+    pub(crate) fn over(source: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Incoming {
+        Incoming::over(Box::pin(source.map(Ok)), CallFacts::default(), STALL, None)
+    }
+
+    fn ticking(every: Duration, times: usize) -> impl Stream<Item = Bytes> + Send + Sync {
+        stream::iter(0..times).then(move |_| async move {
+            sleep(every).await;
+            Bytes::from_static(b"x")
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_last_for_ever_as_long_as_it_moves() {
+        let started = Instant::now();
+        let chunks: Vec<_> = over(ticking(STALL - Duration::from_secs(1), 100)).collect().await;
+        assert!(chunks.iter().all(Result::is_ok) && chunks.len() == 100);
+        assert!(started.elapsed() > 90 * STALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it_once() {
+        let mut body = over(stream::iter([Bytes::from_static(b"a")]).chain(stream::pending()));
+        assert_eq!(body.next().await.unwrap().unwrap(), "a");
+        let started = Instant::now();
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(started.elapsed(), STALL);
+        assert!(body.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not_a_silent_server() {
+        let mut body = over(ticking(Duration::from_secs(1), 3));
+        for _ in 0..3 {
+            sleep(10 * STALL).await;
+            assert!(body.next().await.unwrap().is_ok());
+        }
+        assert!(body.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_counts_for_the_stream_too() {
+        let mut body = over(ticking(Duration::from_secs(1), 100));
+        body.deadline = Some(Instant::now() + Duration::from_millis(2500));
+        let kinds: Vec<_> = body.map(|chunk| chunk.map_err(|e| e.kind())).collect().await;
+        assert_eq!(kinds.len(), 3);
+        assert_eq!(kinds[2], Err(ErrorKind::Timeout));
+    }
+
+    #[tokio::test]
+    async fn a_body_shorter_than_announced_is_lost() {
+        let mut body = over(stream::iter([Bytes::from_static(b"abc")]));
+        body.announced = Some(4);
+        assert!(body.next().await.unwrap().is_ok());
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StreamLost);
+        assert!(error.message().contains("3 of 4"), "{error}");
+        assert!(body.next().await.is_none());
+    }
+}
