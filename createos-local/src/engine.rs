@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use createos_sdk::Secret;
+use createos_sdk::{Client, Secret};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,17 @@ impl Engine {
     /// The key that requests must carry in `X-Api-Key`.
     pub fn api_key(&self) -> &Secret {
         self.key.secret()
+    }
+
+    /// A client of this engine, with its key. Each call makes one with a connection pool
+    /// of its own; clone it to share that.
+    ///
+    /// # Panics
+    ///
+    /// Never in practice: the address and the key were checked when the engine started.
+    pub fn client(&self) -> Client {
+        let client = Client::builder().base_url(self.url()).api_key(self.api_key().clone());
+        client.build().unwrap_or_else(|error| unreachable!("the engine's own address: {error}"))
     }
 
     /// The address it listens on, with the real port; the first one when there are several.
