@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Front, HostRules, Server};
 use crate::auth::ApiKey;
 use crate::catalog::{Catalog, Rootfs};
-use crate::core::{Core, CoreError, Timing};
+use crate::core::{Core, CoreError, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
 use crate::runtime::{HOST_ROOTFS, Namespaces, Runtime};
@@ -169,12 +169,12 @@ impl EngineBuilder {
     ///
     /// [`EngineError`] names the cause and the remedy. Nothing is left running.
     pub async fn start(self) -> Result<Engine, EngineError> {
-        self.start_with(Timing::default(), namespaces).await
+        self.start_with(Tuning::default(), namespaces).await
     }
 
-    async fn start_with<R>(
+    pub(crate) async fn start_with<R>(
         self,
-        timing: Timing,
+        tuning: Tuning,
         machine: impl FnOnce(Place) -> R,
     ) -> Result<Engine, EngineError>
     where
@@ -188,7 +188,7 @@ impl EngineBuilder {
         let place = Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache() };
         let Machine { runtime, rootfs } = machine(place).await?;
         let catalog = Catalog::new(rootfs);
-        let core = match Core::start(store.clone(), Arc::clone(&runtime), catalog, timing).await {
+        let core = match Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await {
             Ok(core) => core,
             Err(error) => {
                 runtime.shutdown().await;
@@ -224,15 +224,15 @@ impl EngineBuilder {
 }
 
 /// Where a machine keeps its files.
-struct Place {
-    dir: PathBuf,
-    shared_cache: Option<PathBuf>,
+pub(crate) struct Place {
+    pub(crate) dir: PathBuf,
+    pub(crate) shared_cache: Option<PathBuf>,
 }
 
 /// What runs sandboxes, and the root filesystems it can boot.
-struct Machine {
-    runtime: Arc<dyn Runtime>,
-    rootfs: Vec<Rootfs>,
+pub(crate) struct Machine {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) rootfs: Vec<Rootfs>,
 }
 
 /// Waits for the end and takes everything down in order: requests, sandboxes, state, directory.

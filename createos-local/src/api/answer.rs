@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use createos_sdk::wire::{Envelope, Failure, FailureData};
+use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 
 use crate::core::CoreError;
@@ -98,6 +100,22 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// A body that comes piece by piece. After an error it breaks off, so that no client takes what
+/// has come for the whole; what came before the error still arrives.
+pub(super) fn streamed<E>(pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> Body
+where
+    E: Into<axum::BoxError> + Send + 'static,
+{
+    Body::from_stream(pieces.then(async |piece| {
+        if piece.is_err() {
+            // hyper throws away what it has not written yet when a body fails, and writes it
+            // when a body makes it wait.
+            tokio::task::yield_now().await;
+        }
+        piece
+    }))
 }
 
 /// Paths that are no route.

@@ -14,19 +14,15 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::Front;
-use super::answer::{Answer, ok};
+use super::answer::{self, Answer, ok};
 use super::body;
 use super::path::Id;
 use super::query::Query;
 use super::text::Pieces;
-use crate::core::{Command, CoreError, Started, Step};
+use crate::core::{Command, CoreError, End, Started, Step};
 
-/// The most a buffered answer keeps of each stream. A command that says more is killed:
-/// cutting its output silently would be a lie, and the stream has no such bound.
-const MAX_BUFFERED: usize = 64 << 20;
-
-/// How often a silent stream shows that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long the last frames of a command wait for a client that does not read.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Frames that wait for a slow reader before the command is held up.
 const FRAMES_AHEAD: usize = 4;
@@ -40,10 +36,13 @@ pub(super) async fn exec(
     let live = front.core().live(&id).await?;
     let request: ExecRequest = body::read_json(body).await?;
     let stream = query.is_true("stream") || request.stream;
+    let tuning = front.core().tuning();
     let begun = Instant::now();
     match (live.exec(request).await?, stream) {
-        (Started::Command(command), true) => Ok(streamed(command)),
-        (Started::Command(command), false) => buffered(collect(command).await?, begun),
+        (Started::Command(command), true) => Ok(streamed(command, tuning.heartbeat)),
+        (Started::Command(command), false) => {
+            buffered(collect(command, tuning.max_buffered).await?, begun)
+        }
         (Started::Not { message, exit_code }, true) => {
             let frames = [ExecFrame::error(message), ExecFrame::exit(exit_code)];
             Ok(ndjson(Body::from(frames.iter().flat_map(line).collect::<Vec<u8>>())))
@@ -59,22 +58,22 @@ fn buffered(result: ExecResult, begun: Instant) -> Answer {
 }
 
 /// Runs a command to its end. Dropped half-way, because the client went away, it kills it.
-async fn collect(mut command: Command) -> Result<ExecResult, CoreError> {
+async fn collect(mut command: Command, max: usize) -> Result<ExecResult, CoreError> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (exit_code, error) = loop {
         let (kept, chunk) = match command.next().await? {
             Step::Stdout(chunk) => (&mut stdout, chunk),
             Step::Stderr(chunk) => (&mut stderr, chunk),
-            Step::Exited(code) => break (code, None),
-            Step::Killed { message, exit_code } => break (exit_code, Some(message)),
+            Step::Ended(End::Exited(code)) => break (code, None),
+            Step::Ended(End::Killed { message, exit_code }) => break (exit_code, Some(message)),
         };
-        let room = MAX_BUFFERED - kept.len();
+        let room = max - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
             let message = format!(
                 "killed after {} MiB of output, the most a buffered answer holds; stream it, or \
                  write it to a file and download that",
-                MAX_BUFFERED >> 20
+                max >> 20
             );
             break (Command::KILLED, Some(message));
         }
@@ -105,11 +104,12 @@ struct Line {
     is_last: bool,
 }
 
-fn streamed(command: Command) -> Response {
+fn streamed(command: Command, heartbeat: Duration) -> Response {
     let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
-    let pump = Pump { command, stdout: Pieces::default(), stderr: Pieces::default(), sender };
+    let (stdout, stderr) = (Pieces::default(), Pieces::default());
+    let pump = Pump { command, heartbeat, stdout, stderr, sender };
     tokio::spawn(pump.run());
-    ndjson(Body::from_stream(lines(receiver)))
+    ndjson(answer::streamed(lines(receiver)))
 }
 
 /// The lines of the answer. Without its last one the answer breaks off, so that no client
@@ -129,69 +129,86 @@ fn lines(receiver: mpsc::Receiver<Line>) -> impl Stream<Item = io::Result<Bytes>
 /// goes away.
 struct Pump {
     command: Command,
+    heartbeat: Duration,
     stdout: Pieces,
     stderr: Pieces,
     sender: mpsc::Sender<Line>,
 }
 
-/// The client does not listen any more, or the command is over its limits.
-struct Gone;
+/// Why there is nothing more to carry.
+enum Stop {
+    ClientGone,
+    /// How the command ended; an error means that this is unknown.
+    Ended(Result<End, CoreError>),
+}
 
 impl Pump {
-    async fn run(mut self) -> Result<(), Gone> {
-        loop {
-            let step = tokio::select! {
-                biased;
-                () = self.sender.closed() => return Err(Gone),
-                step = tokio::time::timeout(HEARTBEAT, self.command.next()) => step,
-            };
-            match step {
-                Err(_) => self.send(&ExecFrame::heartbeat()).await?,
-                Ok(Ok(Step::Stdout(chunk))) => {
-                    for piece in self.stdout.push(chunk) {
-                        self.send(&ExecFrame::stdout(&piece)).await?;
-                    }
-                }
-                Ok(Ok(Step::Stderr(chunk))) => {
-                    for piece in self.stderr.push(chunk) {
-                        self.send(&ExecFrame::stderr(&piece)).await?;
-                    }
-                }
-                Ok(Ok(Step::Exited(code))) => return self.finish(None, Some(code)).await,
-                Ok(Ok(Step::Killed { message, exit_code })) => {
-                    return self.finish(Some(message), Some(exit_code)).await;
-                }
-                // How it ended is unknown, so there is no exit frame: the answer breaks off.
-                Ok(Err(error)) => return self.finish(Some(error.to_string()), None).await,
+    async fn run(mut self) {
+        let stop = loop {
+            if let Err(stop) = self.step().await {
+                break stop;
             }
+        };
+        if let Stop::Ended(end) = stop {
+            // A client that does not read is not waited for any longer.
+            let _ = tokio::time::timeout(LAST_WORDS, self.finish(end)).await;
         }
     }
 
-    async fn finish(&mut self, error: Option<String>, code: Option<i32>) -> Result<(), Gone> {
-        if let Some(rest) = self.stdout.rest() {
-            self.send(&ExecFrame::stdout(&rest)).await?;
-        }
-        if let Some(rest) = self.stderr.rest() {
-            self.send(&ExecFrame::stderr(&rest)).await?;
-        }
-        if let Some(error) = error {
-            self.send(&ExecFrame::error(error)).await?;
-        }
-        match code {
-            Some(code) => self.send_line(line(&ExecFrame::exit(code)), true).await,
-            None => Ok(()),
+    async fn step(&mut self) -> Result<(), Stop> {
+        let step = tokio::select! {
+            biased;
+            () = self.sender.closed() => return Err(Stop::ClientGone),
+            step = tokio::time::timeout(self.heartbeat, self.command.next()) => step,
+        };
+        match step {
+            Err(_) => self.send(&ExecFrame::heartbeat()).await,
+            Ok(Ok(Step::Stdout(chunk))) => {
+                for piece in self.stdout.push(chunk) {
+                    self.send(&ExecFrame::stdout(&piece)).await?;
+                }
+                Ok(())
+            }
+            Ok(Ok(Step::Stderr(chunk))) => {
+                for piece in self.stderr.push(chunk) {
+                    self.send(&ExecFrame::stderr(&piece)).await?;
+                }
+                Ok(())
+            }
+            Ok(Ok(Step::Ended(end))) => Err(Stop::Ended(Ok(end))),
+            Ok(Err(error)) => Err(Stop::Ended(Err(error))),
         }
     }
 
-    async fn send(&mut self, frame: &ExecFrame) -> Result<(), Gone> {
-        self.send_line(line(frame), false).await
-    }
-
-    async fn send_line(&mut self, text: Vec<u8>, is_last: bool) -> Result<(), Gone> {
+    /// Sends a frame, unless the command is cut off while the client does not read.
+    async fn send(&mut self, frame: &ExecFrame) -> Result<(), Stop> {
+        let line = Line { text: line(frame), is_last: false };
         tokio::select! {
             biased;
-            sent = self.sender.send(Line { text, is_last }) => sent.map_err(|_| Gone),
-            () = self.command.over() => Err(Gone),
+            sent = self.sender.send(line) => sent.map_err(|_| Stop::ClientGone),
+            end = self.command.cut_off() => Err(Stop::Ended(end)),
+        }
+    }
+
+    /// Sends the last frames. Without knowing how the command ended there is no exit frame,
+    /// and the answer breaks off.
+    async fn finish(&mut self, end: Result<End, CoreError>) {
+        let rest = (self.stdout.rest(), self.stderr.rest());
+        let mut frames: Vec<ExecFrame> = Vec::new();
+        frames.extend(rest.0.map(|rest| ExecFrame::stdout(&rest)));
+        frames.extend(rest.1.map(|rest| ExecFrame::stderr(&rest)));
+        match end {
+            Ok(End::Exited(code)) => frames.push(ExecFrame::exit(code)),
+            Ok(End::Killed { message, exit_code }) => {
+                frames.extend([ExecFrame::error(message), ExecFrame::exit(exit_code)]);
+            }
+            Err(error) => frames.push(ExecFrame::error(error.to_string())),
+        }
+        for frame in frames {
+            let line = Line { text: line(&frame), is_last: frame.exit_code.is_some() };
+            if self.sender.send(line).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Uploads and downloads (api.md 4.13).
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -12,12 +10,9 @@ use futures::StreamExt as _;
 use hyper::body::Body as _;
 
 use super::Front;
-use super::answer::{Answer, Fail, ok};
+use super::answer::{self, Answer, Fail, ok};
 use super::path::Id;
 use super::query::Query;
-
-/// An upload from which nothing comes for this long is given up.
-const STALL: Duration = Duration::from_secs(60);
 
 pub(super) async fn upload(
     State(front): State<Front>,
@@ -30,14 +25,19 @@ pub(super) async fn upload(
     let declared = body.size_hint().exact();
     // Dropped on every way out of here but the last, and the old file stays as it was.
     let mut upload = live.upload(path, declared).await?;
+    let stall = front.core().tuning().upload_stall;
     let mut chunks = body.into_data_stream();
     loop {
-        match tokio::time::timeout(STALL, chunks.next()).await {
+        let chunk = tokio::select! {
+            chunk = tokio::time::timeout(stall, chunks.next()) => chunk,
+            error = upload.interrupted() => return Err(error.into()),
+        };
+        match chunk {
             Ok(Some(Ok(chunk))) => upload.write(chunk).await?,
             Ok(Some(Err(_))) => return Err(Fail::field("body", "ended before it was complete")),
             Ok(None) => break,
             Err(_) => {
-                let message = format!("no byte of the body came for {} seconds", STALL.as_secs());
+                let message = format!("no byte of the body came for {} seconds", stall.as_secs());
                 return Err(Fail::new(StatusCode::REQUEST_TIMEOUT, message));
             }
         }
@@ -54,7 +54,7 @@ pub(super) async fn download(State(front): State<Front>, Id(id): Id, query: Quer
     let chunks = futures::stream::unfold(download, |mut download| async {
         download.next().await.map(|chunk| (chunk, download))
     });
-    let mut response = Response::new(Body::from_stream(chunks));
+    let mut response = Response::new(answer::streamed(chunks));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response.headers_mut().insert(CONTENT_LENGTH, size);

@@ -14,6 +14,8 @@ mod sandboxes;
 mod server;
 mod service;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod text;
 mod view;
 

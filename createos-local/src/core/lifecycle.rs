@@ -46,7 +46,7 @@ impl Core {
                 sandbox => return Ok(sandbox),
             },
         };
-        match tokio::time::timeout(self.inner.timing.destroy_wait, removal).await {
+        match tokio::time::timeout(self.inner.tuning.destroy_wait, removal).await {
             Ok(Ok(destroyed)) => Ok(destroyed),
             // Still at it, or it failed and upkeep will try again: the intent stands.
             _ => Ok(sandbox),

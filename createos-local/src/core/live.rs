@@ -18,9 +18,6 @@ use super::{Core, CoreError, State, validate};
 use crate::runtime::{ExecEvent, ExecEvents, ExecSpec, FileRead, FileWrite, RuntimeError};
 use crate::store::Sandbox;
 
-/// The largest upload: 500 MiB (api.md 9.34).
-pub(crate) const MAX_UPLOAD: u64 = 500 << 20;
-
 /// A sandbox that was running a moment ago.
 pub(crate) struct Live {
     core: Core,
@@ -51,13 +48,16 @@ pub(crate) struct Command {
 pub(crate) enum Step {
     Stdout(Bytes),
     Stderr(Bytes),
-    /// It ended by itself.
+    Ended(End),
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// By itself, with this code.
     Exited(i32),
     /// The engine killed it; the text says why.
-    Killed {
-        message: String,
-        exit_code: i32,
-    },
+    Killed { message: String, exit_code: i32 },
 }
 
 impl Core {
@@ -100,7 +100,7 @@ impl Live {
         let started = self.life.run_until_cancelled(runtime.exec(self.id(), spec)).await;
         match started.ok_or_else(ended)? {
             Ok(events) => {
-                let limit = self.core.inner.timing.exec_limit;
+                let limit = self.core.inner.tuning.exec_limit;
                 let deadline = Instant::now() + limit;
                 Ok(Started::Command(Command { events, life: self.life, limit, deadline }))
             }
@@ -130,14 +130,15 @@ impl Live {
         declared: Option<u64>,
     ) -> Result<Upload, CoreError> {
         check_path(path)?;
-        if declared.is_some_and(|size| size > MAX_UPLOAD) {
-            return Err(too_large());
+        let limit = self.core.inner.tuning.max_upload;
+        if declared.is_some_and(|size| size > limit) {
+            return Err(too_large(limit));
         }
         let runtime = &self.core.inner.runtime;
         let opened = self.life.run_until_cancelled(runtime.write_file(self.id(), path)).await;
         let file = opened.ok_or_else(ended)?;
         let file = file.map_err(|error| CoreError::from_file(error, path))?;
-        Ok(Upload { file, path: path.to_owned(), declared, received: 0, life: self.life })
+        Ok(Upload { file, path: path.to_owned(), limit, declared, received: 0, life: self.life })
     }
 }
 
@@ -186,27 +187,27 @@ impl Command {
     /// Exit code of a command that the engine killed: 128 plus SIGKILL.
     pub(crate) const KILLED: i32 = 137;
 
-    /// The next thing that happens. After `Exited` and `Killed` there is nothing more;
-    /// an error means that how it ended is unknown.
+    /// The next thing that happens. After `Ended` there is nothing more; an error means that
+    /// how it ended is unknown.
     pub(crate) async fn next(&mut self) -> Result<Step, CoreError> {
         let event = tokio::select! {
             biased;
             // First, so that a command that never stops talking is not spared.
-            () = tokio::time::sleep_until(self.deadline) => return Ok(self.killed()),
+            () = tokio::time::sleep_until(self.deadline) => return Ok(Step::Ended(self.killed())),
             event = self.events.next() => event,
             () = self.life.cancelled() => return Err(ended()),
         };
         match event {
             Some(Ok(ExecEvent::Stdout(chunk))) => Ok(Step::Stdout(chunk)),
             Some(Ok(ExecEvent::Stderr(chunk))) => Ok(Step::Stderr(chunk)),
-            Some(Ok(ExecEvent::Exited(reason))) => Ok(Step::Exited(reason.code())),
+            Some(Ok(ExecEvent::Exited(reason))) => Ok(Step::Ended(End::Exited(reason.code()))),
             Some(Err(error)) => Err(error.into()),
             None => Err(CoreError::Lost("the command's end was not reported".into())),
         }
     }
 
-    fn killed(&self) -> Step {
-        Step::Killed {
+    fn killed(&self) -> End {
+        End::Killed {
             message: format!(
                 "killed after {} seconds, the longest a command may run; start longer work in \
                  the background",
@@ -216,11 +217,11 @@ impl Command {
         }
     }
 
-    /// Completes when the command may not go on: its time is up or its sandbox has ended.
-    pub(crate) async fn over(&mut self) {
+    /// Completes when the command may not go on, with why: its time is up or its sandbox ended.
+    pub(crate) async fn cut_off(&mut self) -> Result<End, CoreError> {
         tokio::select! {
-            () = self.life.cancelled() => {}
-            () = tokio::time::sleep_until(self.deadline) => {}
+            () = self.life.cancelled() => Err(ended()),
+            () = tokio::time::sleep_until(self.deadline) => Ok(self.killed()),
         }
     }
 }
@@ -247,17 +248,24 @@ impl Download {
 pub(crate) struct Upload {
     file: Box<dyn FileWrite>,
     path: String,
+    limit: u64,
     declared: Option<u64>,
     received: u64,
     life: CancellationToken,
 }
 
 impl Upload {
+    /// Completes, with the error to report, when the sandbox ends.
+    pub(crate) async fn interrupted(&mut self) -> CoreError {
+        self.life.cancelled().await;
+        ended()
+    }
+
     /// Takes the next piece of the file.
     pub(crate) async fn write(&mut self, chunk: Bytes) -> Result<(), CoreError> {
         self.received += chunk.len() as u64;
-        if self.received > MAX_UPLOAD {
-            return Err(too_large());
+        if self.received > self.limit {
+            return Err(too_large(self.limit));
         }
         let written = self.life.run_until_cancelled(self.file.write(chunk)).await;
         written.ok_or_else(ended)?.map_err(|error| CoreError::from_file(error, &self.path))
@@ -276,10 +284,10 @@ impl Upload {
     }
 }
 
-fn too_large() -> CoreError {
+fn too_large(limit: u64) -> CoreError {
     CoreError::TooLarge(format!(
         "the file is larger than {} MiB, the most one upload may carry; split it, or fetch it \
          from inside the sandbox",
-        MAX_UPLOAD >> 20
+        limit >> 20
     ))
 }

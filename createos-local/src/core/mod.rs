@@ -7,6 +7,8 @@
 
 mod create;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod lifecycle;
 mod live;
 mod names;
@@ -32,7 +34,7 @@ use slot::Slots;
 
 pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Resumed;
-pub(crate) use live::{Command, Started, Step};
+pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use state::State;
 
 /// The one region this engine has.
@@ -45,9 +47,9 @@ pub(crate) const NOT_YET: &str = "this version of the local engine does not have
 /// How long shutdown waits for boots and removals under way.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Times that tests shorten.
+/// Times and sizes, together so that tests can make them small.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timing {
+pub(crate) struct Tuning {
     /// How long an ended sandbox stays visible (api.md 9.3).
     pub(crate) keep_ended: Duration,
     /// How often ended sandboxes are forgotten and unfinished removals tried again.
@@ -56,15 +58,28 @@ pub(crate) struct Timing {
     pub(crate) destroy_wait: Duration,
     /// The longest an exec may run (api.md 6.1).
     pub(crate) exec_limit: Duration,
+    /// How often a silent exec stream shows that it lives.
+    pub(crate) heartbeat: Duration,
+    /// The most a buffered exec keeps of each stream. A command that says more is killed:
+    /// cutting its output silently would be a lie, and a streamed exec has no such bound.
+    pub(crate) max_buffered: usize,
+    /// The largest upload (api.md 9.34).
+    pub(crate) max_upload: u64,
+    /// An upload from which nothing comes for this long is given up.
+    pub(crate) upload_stall: Duration,
 }
 
-impl Default for Timing {
+impl Default for Tuning {
     fn default() -> Self {
         Self {
             keep_ended: Duration::from_secs(600),
             upkeep: Duration::from_secs(30),
             destroy_wait: Duration::from_millis(500),
             exec_limit: Duration::from_secs(3600),
+            heartbeat: Duration::from_secs(5),
+            max_buffered: 64 << 20,
+            max_upload: 500 << 20,
+            upload_stall: Duration::from_secs(60),
         }
     }
 }
@@ -79,7 +94,7 @@ struct Inner {
     store: Store,
     runtime: Arc<dyn Runtime>,
     catalog: Catalog,
-    timing: Timing,
+    tuning: Tuning,
     slots: Slots,
     /// Cancelled when the engine shuts down.
     stop: CancellationToken,
@@ -94,7 +109,7 @@ impl Core {
         store: Store,
         runtime: Arc<dyn Runtime>,
         catalog: Catalog,
-        timing: Timing,
+        tuning: Tuning,
     ) -> Result<Self, CoreError> {
         let (busy, idle) = mpsc::channel(1);
         let core = Self {
@@ -102,7 +117,7 @@ impl Core {
                 store,
                 runtime,
                 catalog,
-                timing,
+                tuning,
                 slots: Slots::default(),
                 stop: CancellationToken::new(),
                 busy: std::sync::Mutex::new(Some(busy)),
@@ -112,6 +127,10 @@ impl Core {
         core.recover().await?;
         core.start_upkeep();
         Ok(core)
+    }
+
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.inner.tuning
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {

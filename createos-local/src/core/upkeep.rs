@@ -18,7 +18,7 @@ impl Core {
         let core = self.clone();
         self.until_stopped(async move {
             loop {
-                tokio::time::sleep(core.inner.timing.upkeep).await;
+                tokio::time::sleep(core.inner.tuning.upkeep).await;
                 if let Err(error) = core.tidy().await {
                     tracing::warn!(%error, "upkeep failed and will be tried again");
                 }
@@ -47,7 +47,7 @@ impl Core {
 
     /// One round of upkeep.
     async fn tidy(&self) -> Result<(), CoreError> {
-        if let Some(limit) = SystemTime::now().checked_sub(self.inner.timing.keep_ended) {
+        if let Some(limit) = SystemTime::now().checked_sub(self.inner.tuning.keep_ended) {
             self.inner.store.forget_ended(limit).await?;
         }
         for sandbox in self.inner.store.in_states(&[State::Destroying]).await? {

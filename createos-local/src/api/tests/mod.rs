@@ -1,0 +1,10 @@
+//! The front over real sockets, with a scripted machine behind it.
+
+mod create;
+mod exec;
+mod files;
+mod lifecycle;
+mod recovery;
+mod rig;
+mod routes;
+mod wire;

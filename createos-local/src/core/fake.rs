@@ -1,0 +1,291 @@
+//! A machine that the tests script: files in memory, commands by name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use createos_sdk::SandboxId;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::runtime::{
+    BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
+    Runtime, RuntimeError,
+};
+
+type Disk = HashMap<SandboxId, BTreeMap<String, Bytes>>;
+
+/// The scripted machine. It survives the engines that the tests start on it, like a disk.
+pub(crate) struct Fake {
+    pub(crate) disk: Mutex<Disk>,
+    pub(crate) alive: Mutex<HashSet<SandboxId>>,
+    pub(crate) boots: Mutex<Vec<BootSpec>>,
+    /// While set, boots fail with this text.
+    pub(crate) boot_error: Mutex<Option<String>>,
+    /// While set, removals fail.
+    pub(crate) remove_error: Mutex<bool>,
+    /// Boots and removals take a permit each; tests hold them back with `hold`.
+    gate: Semaphore,
+    /// Commands that were dropped before they ended.
+    pub(crate) killed: Arc<AtomicUsize>,
+    /// Uploads that were dropped before they were committed.
+    pub(crate) abandoned: Arc<AtomicUsize>,
+    died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            disk: Mutex::default(),
+            alive: Mutex::default(),
+            boots: Mutex::default(),
+            boot_error: Mutex::default(),
+            remove_error: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
+            killed: Arc::default(),
+            abandoned: Arc::default(),
+            died: Mutex::default(),
+        })
+    }
+
+    /// Boots and removals wait from now on, until `release`.
+    pub(crate) fn hold(&self) {
+        self.gate.forget_permits(usize::MAX);
+    }
+
+    pub(crate) fn release(&self) {
+        self.gate.add_permits(1000);
+    }
+
+    /// A sandbox ends by itself.
+    pub(crate) fn die(&self, id: &SandboxId, reason: &str) {
+        self.alive.lock().unwrap().remove(id);
+        let died = Died { id: id.clone(), reason: reason.to_owned() };
+        self.died.lock().unwrap().as_ref().unwrap().send(died).unwrap();
+    }
+
+    pub(crate) fn file(&self, id: &SandboxId, path: &str) -> Option<Bytes> {
+        self.disk.lock().unwrap().get(id)?.get(path).cloned()
+    }
+
+    pub(crate) fn count(counter: &AtomicUsize) -> usize {
+        counter.load(Ordering::SeqCst)
+    }
+
+    fn check_alive(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        if self.alive.lock().unwrap().contains(id) {
+            return Ok(());
+        }
+        Err(RuntimeError::Unreachable("the sandbox does not run".to_owned()))
+    }
+}
+
+impl Runtime for Arc<Fake> {
+    fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>> {
+        Box::pin(async move {
+            self.disk.lock().unwrap().entry(spec.id.clone()).or_default();
+            self.gate.acquire().await.unwrap().forget();
+            if let Some(text) = self.boot_error.lock().unwrap().clone() {
+                return Err(RuntimeError::Unsupported(text));
+            }
+            self.alive.lock().unwrap().insert(spec.id.clone());
+            self.boots.lock().unwrap().push(spec);
+            Ok(BootInfo { spawn: Duration::from_micros(12_345) })
+        })
+    }
+
+    fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.alive.lock().unwrap().remove(id);
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.alive.lock().unwrap().remove(id);
+            self.gate.acquire().await.unwrap().forget();
+            if *self.remove_error.lock().unwrap() {
+                return Err(RuntimeError::Unreachable("the disk is stuck".to_owned()));
+            }
+            self.disk.lock().unwrap().remove(id);
+            Ok(())
+        })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        spec: ExecSpec,
+    ) -> BoxFuture<'a, Result<ExecEvents, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let events = script(spec)?;
+            let mut watch = Watch { killed: Arc::clone(&self.killed), ended: false };
+            let events = events.inspect(move |event| {
+                let watch = &mut watch;
+                watch.ended |= !matches!(event, Ok(ExecEvent::Stdout(_) | ExecEvent::Stderr(_)));
+            });
+            Ok(events.boxed())
+        })
+    }
+
+    fn read_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<FileRead, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            check_target(path)?;
+            if path == "/torn" {
+                let chunks = [Ok(Bytes::from("half")), Err(lost())];
+                return Ok(FileRead { size: 8, chunks: stream::iter(chunks).boxed() });
+            }
+            let no_such = || RuntimeError::NoSuchFile(path.to_owned());
+            let content = self.file(id, path).ok_or_else(no_such)?;
+            let size = content.len() as u64;
+            let chunks: Vec<_> =
+                content.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            Ok(FileRead { size, chunks: stream::iter(chunks).boxed() })
+        })
+    }
+
+    fn write_file<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            check_target(path)?;
+            let file: Box<dyn FileWrite> = Box::new(Writing {
+                fake: Arc::clone(self),
+                id: id.clone(),
+                path: path.to_owned(),
+                content: Vec::new(),
+                committed: false,
+            });
+            Ok(file)
+        })
+    }
+
+    fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>> {
+        Box::pin(async { Ok(self.disk.lock().unwrap().keys().cloned().collect()) })
+    }
+
+    fn deaths(&self) -> Option<mpsc::UnboundedReceiver<Died>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.died.lock().unwrap() = Some(sender);
+        Some(receiver)
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.alive.lock().unwrap().clear() })
+    }
+}
+
+/// `/dir` is a directory, `/full` has no space left.
+fn check_target(path: &str) -> Result<(), RuntimeError> {
+    match path {
+        "/dir" | "/" => Err(RuntimeError::BadPath("is a directory".to_owned())),
+        "/full" => Err(RuntimeError::Refused("no space left on device".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn lost() -> RuntimeError {
+    RuntimeError::Unreachable("the agent went away".to_owned())
+}
+
+struct Watch {
+    killed: Arc<AtomicUsize>,
+    ended: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.killed.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What each command does.
+fn script(
+    spec: ExecSpec,
+) -> Result<BoxStream<'static, Result<ExecEvent, RuntimeError>>, RuntimeError> {
+    let out = |bytes: Vec<u8>| Ok(ExecEvent::Stdout(bytes.into()));
+    let err = |bytes: Vec<u8>| Ok(ExecEvent::Stderr(bytes.into()));
+    let exit = |code| Ok(ExecEvent::Exited(ExitReason::Code(code)));
+    let number = || spec.args.first().and_then(|arg| arg.parse().ok()).unwrap_or(0);
+    let forever = stream::pending();
+    Ok(match spec.program.as_str() {
+        "echo" => stream::iter([out(spec.args.join(" ").into_bytes()), exit(0)]).boxed(),
+        "complain" => stream::iter([err(spec.args.join(" ").into_bytes()), exit(1)]).boxed(),
+        "env" => {
+            let lines: Vec<_> = spec.env.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
+            stream::iter([out(lines.concat().into_bytes()), exit(0)]).boxed()
+        }
+        "cat" => stream::iter([out(spec.stdin.unwrap_or_default().to_vec()), exit(0)]).boxed(),
+        "exit" => stream::iter([exit(number())]).boxed(),
+        "signal" => stream::iter([Ok(ExecEvent::Exited(ExitReason::Signal(number())))]).boxed(),
+        // Each argument is a chunk of output, given in hexadecimal.
+        "bytes" => {
+            let chunks: Vec<_> = spec.args.iter().map(|hex| out(unhex(hex))).collect();
+            stream::iter(chunks).chain(stream::iter([exit(0)])).boxed()
+        }
+        "hang" => stream::iter([out(b"begun\n".to_vec())]).chain(forever).boxed(),
+        "flood" => stream::repeat_with(move || out(vec![b'x'; 64 << 10])).boxed(),
+        "lose" => stream::iter([out(b"part".to_vec()), Err(lost())]).boxed(),
+        "vanish" => stream::iter([out(b"part".to_vec())]).boxed(),
+        "crowded" => return Err(RuntimeError::Refused("too many processes".to_owned())),
+        name => {
+            let message = format!("{name}: no such program");
+            return Err(RuntimeError::NotStarted { message, exit_code: 127 });
+        }
+    })
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+struct Writing {
+    fake: Arc<Fake>,
+    id: SandboxId,
+    path: String,
+    content: Vec<u8>,
+    committed: bool,
+}
+
+impl FileWrite for Writing {
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        self.content.extend_from_slice(&chunk);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn commit(mut self: Box<Self>) -> BoxFuture<'static, Result<u64, RuntimeError>> {
+        Box::pin(async move {
+            self.committed = true;
+            let content = Bytes::from(std::mem::take(&mut self.content));
+            let size = content.len() as u64;
+            let mut disk = self.fake.disk.lock().unwrap();
+            disk.entry(self.id.clone()).or_default().insert(self.path.clone(), content);
+            drop(disk);
+            Ok(size)
+        })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.fake.abandoned.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
