@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Front, HostRules, Server};
 use crate::auth::ApiKey;
 use crate::catalog::{Catalog, Rootfs};
-use crate::core::{Core, CoreError, Tuning};
+use crate::core::{Core, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
 use crate::runtime::{HOST_ROOTFS, Namespaces, Runtime};
@@ -32,6 +32,7 @@ const DATABASE: &str = "state.db";
 pub struct Engine {
     url: String,
     key: ApiKey,
+    client: Client,
     addrs: Vec<SocketAddr>,
     data_dir: PathBuf,
     stop: CancellationToken,
@@ -63,15 +64,12 @@ impl Engine {
         self.key.secret()
     }
 
-    /// A client of this engine, with its key. Each call makes one with a connection pool
-    /// of its own; clone it to share that.
+    /// A client of this engine, ready to use. Clones of it share one connection pool.
     ///
-    /// # Panics
-    ///
-    /// Never in practice: the address and the key were checked when the engine started.
+    /// It keeps working while the engine lives; afterwards its calls fail with
+    /// [`ErrorKind::Connection`](createos_sdk::ErrorKind::Connection).
     pub fn client(&self) -> Client {
-        let client = Client::builder().base_url(self.url()).api_key(self.api_key().clone());
-        client.build().unwrap_or_else(|error| unreachable!("the engine's own address: {error}"))
+        self.client.clone()
     }
 
     /// The address it listens on, with the real port; the first one when there are several.
@@ -181,29 +179,57 @@ impl EngineBuilder {
         R: Future<Output = Result<Machine, EngineError>>,
     {
         let (dir, key) = self.prepare().await?;
+        let (core, serving) = match self.serve(&dir, &key, tuning, machine).await {
+            Ok(served) => served,
+            Err(error) => {
+                release(dir).await;
+                return Err(error);
+            }
+        };
+        let stop = CancellationToken::new();
+        let data_dir = dir.path().to_owned();
+        let Serving { url, client, addrs, server } = serving;
+        let supervisor = tokio::spawn(supervise(stop.clone(), server, core, dir));
+        Ok(Engine { url, key, client, addrs, data_dir, stop, supervisor: Some(supervisor) })
+    }
+
+    async fn serve<R>(
+        self,
+        dir: &DataDir,
+        key: &ApiKey,
+        tuning: Tuning,
+        machine: impl FnOnce(Place) -> R,
+    ) -> Result<(Core, Serving), EngineError>
+    where
+        R: Future<Output = Result<Machine, EngineError>>,
+    {
         let listeners = bind(&self.listen).await?;
         let addrs: Vec<SocketAddr> = listeners.iter().map(|(addr, _)| *addr).collect();
+        let url = url_of(addrs[0]);
+        let client = client_of(&url, key)?;
         let database = dir.path().join(DATABASE);
         let store = Store::open(&database).await.map_err(|error| state_error(error, &database))?;
         let place = Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache() };
-        let Machine { runtime, rootfs } = machine(place).await?;
+        let Machine { runtime, rootfs } = match machine(place).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                store.close().await;
+                return Err(error);
+            }
+        };
         let catalog = Catalog::new(rootfs);
         let core = match Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await {
             Ok(core) => core,
             Err(error) => {
                 runtime.shutdown().await;
                 store.close().await;
-                return Err(core_error(&error, &database));
+                return Err(EngineError::State { path: database, reason: error.to_string() });
             }
         };
         let hosts = HostRules::new(addrs.iter().map(SocketAddr::ip), self.hosts);
         let front = Front::new(core.clone(), key.clone(), hosts);
         let server = Server::start(listeners.into_iter().map(|(_, listener)| listener), front);
-        let stop = CancellationToken::new();
-        let data_dir = dir.path().to_owned();
-        let supervisor = tokio::spawn(supervise(stop.clone(), server, core, dir));
-        let url = url_of(addrs[0]);
-        Ok(Engine { url, key, addrs, data_dir, stop, supervisor: Some(supervisor) })
+        Ok((core, Serving { url, client, addrs, server }))
     }
 
     /// Everything that touches the file system, away from the async threads.
@@ -235,12 +261,25 @@ pub(crate) struct Machine {
     pub(crate) rootfs: Vec<Rootfs>,
 }
 
+/// A server that is up.
+struct Serving {
+    url: String,
+    client: Client,
+    addrs: Vec<SocketAddr>,
+    server: Server,
+}
+
 /// Waits for the end and takes everything down in order: requests, sandboxes, state, directory.
 async fn supervise(stop: CancellationToken, server: Server, core: Core, dir: DataDir) {
     stop.cancelled().await;
     core.interrupt();
     server.shutdown().await;
     core.shutdown(dir.is_ephemeral()).await;
+    release(dir).await;
+}
+
+async fn release(dir: DataDir) {
+    // A panic in there was reported by its own hook.
     let _ = tokio::task::spawn_blocking(move || dir.release()).await;
 }
 
@@ -285,6 +324,13 @@ fn url_of(addr: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, addr.port()))
 }
 
+fn client_of(url: &str, key: &ApiKey) -> Result<Client, EngineError> {
+    let builder = Client::builder().base_url(url).api_key(key.secret());
+    // The address need not be a loopback one, but it is this machine's.
+    let client = builder.allow_insecure_http(true).build();
+    client.map_err(|error| EngineError::Client { reason: error.to_string() })
+}
+
 fn state_error(error: StoreError, path: &Path) -> EngineError {
     let path = path.to_owned();
     match error {
@@ -295,8 +341,4 @@ fn state_error(error: StoreError, path: &Path) -> EngineError {
         }
         error => EngineError::State { path, reason: error.to_string() },
     }
-}
-
-fn core_error(error: &CoreError, path: &Path) -> EngineError {
-    EngineError::State { path: path.to_owned(), reason: error.to_string() }
 }

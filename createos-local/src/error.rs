@@ -125,6 +125,13 @@ pub enum EngineError {
         reason: String,
     },
 
+    /// The client for [`Engine::client`](crate::Engine::client) could not be made.
+    #[error("a client of the engine could not be made: {reason}")]
+    Client {
+        /// What is wrong, in the environment for example.
+        reason: String,
+    },
+
     /// This machine cannot isolate sandboxes, or what isolates them did not start.
     #[error("sandboxes cannot run on this machine: {reason}")]
     Runtime {
