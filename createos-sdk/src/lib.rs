@@ -1,4 +1,107 @@
 //! Strongly typed async client for CreateOS sandboxes.
+//!
+//! A sandbox is a small isolated Linux machine that is there in milliseconds: run commands in
+//! it, move files in and out, throw it away. The same code talks to the hosted control plane
+//! and to the engine embedded in this machine.
+//!
+//! ```no_run
+//! # async fn run() -> createos_sdk::Result<()> {
+//! use createos_sdk::Client;
+//!
+//! let client = Client::from_env()?;
+//! let sandbox = client.create_sandbox("s-1vcpu-1gb").name("demo").env("STAGE", "ci").await?;
+//!
+//! let out = sandbox.command("python3").args(["-c", "print(6*7)"]).output().await?;
+//! assert_eq!(out.stdout_str()?, "42\n");
+//!
+//! sandbox.files().write("/work/data.csv", "a,b\n1,2\n").await?;
+//! sandbox.files().download_to("/work/data.csv", "data.csv").await?;
+//! sandbox.destroy().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Connecting
+//!
+//! [`Client::from_env`] reads `CREATEOS_API_KEY` (or `CREATEOS_SANDBOX_API_KEY`) and
+//! `CREATEOS_SANDBOX_BASE_URL`; [`Client::builder`] sets the same and more by hand, and wins.
+//! Without an address it is the hosted control plane. Plain `http` is for this machine only.
+//! A client is cheap to clone, and its clones share connections.
+//!
+//! # Calls
+//!
+//! Every call is a builder: required arguments first, options as methods, `.await` sends it.
+//! Nothing happens before. Each takes `.with(`[`RequestOptions`]`)`: a timeout, a deadline, a
+//! retry policy, headers. Dropping a call or a stream at any point is safe and frees
+//! everything it held on this side.
+//!
+//! | to | see |
+//! |---|---|
+//! | create, find, list sandboxes | [`Client::create_sandbox`], [`Client::get_sandbox`], [`Client::sandboxes`] |
+//! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
+//! | move files | [`Sandbox::files`] |
+//! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
+//! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
+//! | ask the server how it is | [`Client::health`], [`Client::readiness`], [`Client::whoami`] |
+//!
+//! # Streams
+//!
+//! ```no_run
+//! # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+//! use createos_sdk::ExecEvent;
+//! use futures::TryStreamExt;
+//!
+//! let mut events = sandbox.command("make").arg("test").stream().await?;
+//! while let Some(event) = events.try_next().await? {
+//!     if let ExecEvent::Stdout(bytes) = event {
+//!         print!("{}", String::from_utf8_lossy(&bytes));
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Streams ([`ExecStream`], [`Download`], [`Items`]) implement [`futures::Stream`]. Output and
+//! files are bytes; text is a view that says when it is not exact. A stream that ends without
+//! its proper end is an error, never a short success.
+//!
+//! # Time
+//!
+//! - The *connect timeout* limits reaching the server.
+//! - The *timeout* limits one attempt of an ordinary call. It does not limit a running
+//!   command, and of streams and downloads only the time until they begin.
+//! - The *stall timeout* limits silence on streams and transfers; any byte, also a heartbeat,
+//!   starts it anew. There is no total limit on them.
+//! - The *deadline* limits a whole call with all its attempts, if you set one.
+//!
+//! # Errors and repeats
+//!
+//! There is one [`Error`]. [`Error::kind`] says what it is; its `Display` is one line for a
+//! person. What fails for a passing reason is tried again, but only where that is harmless:
+//!
+//! | the attempt ended with | reads, writes of files, destroy | create, commands, resume |
+//! |---|---|---|
+//! | no connection (name, TCP, TLS) | again | again |
+//! | 429 | again | again |
+//! | 408, 500, 502, 503, 504 | again | no |
+//! | a broken connection or a time limit | again | no |
+//! | anything else | no | no |
+//!
+//! Uploads from a reader or stream, and streams once they began, are never repeated. Waits
+//! between attempts are random, grow, honour `Retry-After` up to [`RetryPolicy::max_delay`],
+//! and draw on a quota that all clones of a client share, so that an outage is not answered
+//! with a flood.
+//!
+//! When a call that changes something fails, [`Error::may_have_acted`] says whether the server
+//! could have done it anyway. A command is never run twice.
+//!
+//! # Secrets
+//!
+//! Keys, tokens, environment values, standard input and header values show in no `Debug` and
+//! in no error. Redirects are not followed, so that a key is sent to no one else.
+//!
+//! # Features
+//!
+//! - `rustls` (default): TLS in Rust, trusting the system's certificates.
+//! - `native-tls`: TLS of the operating system.
 
 mod check;
 mod client;
@@ -33,3 +136,8 @@ pub use self::pending::Pending;
 pub use self::sandbox::{CreateSandbox, Sandbox, WaitUntil};
 pub use self::secret::Secret;
 pub use self::time::Timestamp;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,114 @@
+//! Promises about types: what they may be used for, how large they are, what they show.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use createos_sdk::{
+    Client, ClientBuilder, Command, CreateSandbox, Download, DownloadFile, DownloadTo, Error,
+    ExecEvent, ExecStream, Files, Items, List, Operation, Output, Pending, ReadFile, ReadText,
+    RequestOptions, RetryPolicy, Sandbox, Secret, Upload, WaitUntil, WriteFile, wire,
+};
+
+use super::{ID, KEY, answering, builder, client, sandbox};
+
+const PLANTED: &str = "hunter2";
+
+#[test]
+fn types_can_be_shared_moved_and_stored() {
+    fn handle<T: Clone + Debug + Send + Sync + Unpin + 'static>() {}
+    fn value<T: Debug + Send + Sync + 'static>() {}
+    fn stream<T: Debug + Send + Unpin + 'static>() {}
+    handle::<Client>();
+    handle::<ClientBuilder>();
+    handle::<Sandbox>();
+    handle::<Files>();
+    handle::<Command>();
+    handle::<CreateSandbox>();
+    handle::<RequestOptions>();
+    handle::<RetryPolicy>();
+    handle::<Secret>();
+    handle::<List<Sandbox>>();
+    handle::<Output>();
+    handle::<ExecEvent>();
+    value::<Error>();
+    value::<Operation<wire::WhoAmI>>();
+    value::<WaitUntil>();
+    value::<WriteFile>();
+    value::<ReadFile>();
+    value::<ReadText>();
+    value::<DownloadFile>();
+    value::<DownloadTo>();
+    value::<Upload>();
+    stream::<ExecStream>();
+    stream::<Download>();
+    stream::<Items<Sandbox>>();
+    stream::<Pending<()>>();
+}
+
+#[test]
+fn futures_and_results_are_small() {
+    assert!(size_of::<Pending<Output>>() <= 16);
+    assert_eq!(size_of::<Error>(), size_of::<usize>());
+    assert!(size_of::<Sandbox>() <= 16 && size_of::<Client>() <= 16);
+    assert!(size_of::<Command>() < 1024 && size_of::<CreateSandbox>() < 1024);
+    assert!(size_of::<ExecStream>() < 1024 && size_of::<Download>() < 1024);
+    fn size<F: Future>(_: &F) -> usize {
+        size_of::<F>()
+    }
+    let sandbox = sandbox("http://127.0.0.1:1");
+    let waiting = async {
+        let stream = sandbox.command("x").stream().await?;
+        stream.wait().await
+    };
+    assert!(size(&waiting) < 16 << 10, "{}", size(&waiting));
+}
+
+#[track_caller]
+fn shows_nothing(value: &impl Debug) {
+    for text in [format!("{value:?}"), format!("{value:#?}")] {
+        assert!(!text.contains(PLANTED) && !text.contains(KEY), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_show_in_no_debug_and_no_error() {
+    let server = answering(wiremock::ResponseTemplate::new(401)).await;
+    let url = server.uri();
+    let options = || RequestOptions::new().header("x-tenant", PLANTED);
+    shows_nothing(&Secret::from(PLANTED));
+    shows_nothing(&options());
+    shows_nothing(
+        &builder(&url)
+            .access_token(PLANTED)
+            .proxy(format!("http://me:{PLANTED}@127.0.0.1:1"))
+            .base_url(format!("https://me:{PLANTED}@example.org")),
+    );
+    let client = client(&url);
+    let sandbox = sandbox(&url);
+    shows_nothing(&client);
+    shows_nothing(&sandbox);
+    shows_nothing(&sandbox.files());
+    shows_nothing(&client.create_sandbox("s").env("TOKEN", PLANTED).with(options()));
+    shows_nothing(&sandbox.command("x").env("TOKEN", PLANTED).stdin(PLANTED).with(options()));
+    shows_nothing(&sandbox.files().write("/x", PLANTED).with(options()));
+    shows_nothing(&sandbox.files().read("/x").with(options()));
+    shows_nothing(&sandbox.files().download("/x").with(options()));
+    shows_nothing(&client.whoami().with(options()));
+    shows_nothing(&client.sandboxes().with(options()));
+    shows_nothing(&client.sandboxes().with(options()).stream());
+    shows_nothing(&sandbox.wait_until(wire::SandboxStatus::Running).with(options()));
+    let error = sandbox.command("x").env("TOKEN", PLANTED).stdin(PLANTED).await.unwrap_err();
+    shows_nothing(&error);
+    assert!(!error.to_string().contains(PLANTED));
+
+    let proxied = builder(&url).proxy(format!("http://me:{PLANTED}@127.0.0.1:1")).build().unwrap();
+    let quick = RequestOptions::new().retry(RetryPolicy::none()).timeout(Duration::from_secs(5));
+    let error = proxied.get_sandbox(ID.parse::<createos_sdk::SandboxId>().unwrap());
+    let error = error.with(quick).await.unwrap_err();
+    shows_nothing(&error);
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = cause {
+        assert!(!error.to_string().contains(PLANTED));
+        cause = error.source();
+    }
+}

@@ -1,0 +1,81 @@
+//! Waiting for states.
+
+use std::time::{Duration, Instant};
+
+use createos_sdk::ErrorKind;
+use createos_sdk::wire::SandboxStatus;
+use serde_json::json;
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{answering, sandbox, success, view};
+
+async fn becoming(first: ResponseTemplate, then: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(first).up_to_n_times(1).mount(&server).await;
+    Mock::given(any()).respond_with(then).mount(&server).await;
+    server
+}
+
+#[tokio::test]
+async fn it_ends_when_the_state_is_there() {
+    let server = becoming(success(view("resuming")), success(view("running"))).await;
+    let sandbox = sandbox(&server.uri());
+    let seen = sandbox.wait_until(SandboxStatus::Running).await.unwrap().unwrap();
+    assert_eq!(seen.status, SandboxStatus::Running);
+    assert_eq!(sandbox.view().unwrap().status, SandboxStatus::Running);
+}
+
+#[tokio::test]
+async fn a_passing_failure_does_not_end_it() {
+    let server = becoming(success(view("resuming")), success(view("running"))).await;
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(503))
+        .up_to_n_times(3)
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Running).await;
+    assert_eq!(waited.unwrap().unwrap().status, SandboxStatus::Running);
+}
+
+#[tokio::test]
+async fn the_budget_is_kept_and_the_last_state_told() {
+    let server = answering(success(view("resuming"))).await;
+    let started = Instant::now();
+    let error = sandbox(&server.uri())
+        .wait_until(SandboxStatus::Running)
+        .budget(Duration::from_millis(600))
+        .await
+        .unwrap_err();
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_millis(600) && waited < Duration::from_secs(5), "{waited:?}");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.last_status(), Some(&SandboxStatus::Resuming));
+    assert!(error.attempts() >= 2 && error.message().contains("resuming"), "{error}");
+}
+
+#[tokio::test]
+async fn states_that_lead_nowhere_end_it() {
+    for state in ["error", "failed", "destroying", "destroyed"] {
+        let server = answering(success(view(state))).await;
+        let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Running).await;
+        let error = waited.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedState, "{state}");
+        assert_eq!(error.last_status().unwrap().as_str(), state);
+    }
+}
+
+#[tokio::test]
+async fn destroyed_is_a_state_or_nobody_knowing_it() {
+    let gone = ResponseTemplate::new(404)
+        .set_body_json(json!({"status": "fail", "data": "sandbox not found"}));
+    let server = becoming(success(view("destroying")), gone).await;
+    let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Destroyed).await;
+    assert!(waited.unwrap().is_none());
+    let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Running).await;
+    assert_eq!(waited.unwrap_err().kind(), ErrorKind::NotFound);
+    let server = becoming(success(view("destroying")), success(view("destroyed"))).await;
+    let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Destroyed).await;
+    assert_eq!(waited.unwrap().unwrap().status, SandboxStatus::Destroyed);
+}
