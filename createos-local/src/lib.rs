@@ -37,3 +37,7 @@ mod warden_protocol;
 pub use crate::data_dir::default_data_dir;
 pub use crate::engine::{Engine, EngineBuilder};
 pub use crate::error::EngineError;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

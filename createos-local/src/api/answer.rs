@@ -9,7 +9,7 @@ use createos_sdk::wire::{Envelope, Failure, FailureData};
 use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 
-use crate::core::CoreError;
+use crate::core::{CoreError, shown};
 
 /// What a handler returns.
 pub(super) type Answer = Result<Response, Fail>;
@@ -120,11 +120,11 @@ where
 
 /// Paths that are no route.
 pub(super) async fn no_route(uri: Uri) -> Fail {
-    Fail::new(StatusCode::NOT_FOUND, format!("no such route: {}", uri.path()))
+    Fail::new(StatusCode::NOT_FOUND, format!("no such route: {}", shown(uri.path())))
 }
 
 /// Routes asked with another method than they have.
 pub(super) async fn wrong_method(method: axum::http::Method, uri: Uri) -> Fail {
-    let message = format!("{method} is not a method of {}", uri.path());
+    let message = format!("{method} is not a method of {}", shown(uri.path()));
     Fail::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

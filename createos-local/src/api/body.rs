@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::answer::Fail;
+use crate::core::shown;
 
 /// The largest JSON body.
 pub(super) const MAX_JSON: usize = 16 << 20;
@@ -29,14 +30,44 @@ pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Fail
         let error = error.into_inner();
         // "." is the whole body: not JSON at all, or a required field is missing.
         let field = if path == "." || !error.is_data() { "body" } else { &path };
-        Fail::field(field, error.to_string())
+        Fail::field(&shown(field), explain(&error))
     })?;
-    json.end().map_err(|error| Fail::field("body", error.to_string()))?;
+    json.end().map_err(|error| Fail::field("body", explain(&error)))?;
     Ok(value)
+}
+
+/// What serde says, without the value it repeats: that may be long, or a secret.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('`').or_else(|| text.find('"')), text.rfind(", expected ")) {
+        (Some(value), Some(expected)) if value < expected => {
+            format!("{}a value{}", &text[..value], &text[expected..])
+        }
+        _ => text,
+    }
 }
 
 /// Action routes take no body, `{}` or `null` (api.md 1.4) and read nothing from it. What came
 /// is taken off the connection so that the connection can be used again.
 pub(super) async fn ignore(body: Body) {
     let _ = Limited::new(body, MAX_JSON).collect().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn values_of_the_wrong_type_are_not_repeated() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Wanted {
+            #[allow(dead_code, reason = "only its type matters")]
+            list: Vec<u8>,
+        }
+        for value in ["\"hunter2\"", "\"hun, expected ter2\"", "{\"hunter2\":1}", "[\"hunter2\"]"] {
+            let json = format!("{{\"list\":{value}}}");
+            let fail = format!("{:?}", read_json::<Wanted>(Body::from(json)).await.unwrap_err());
+            assert!(fail.contains("expected") && !fail.contains("ter2"), "{fail}");
+        }
+    }
 }

@@ -61,13 +61,13 @@ fn buffered(result: ExecResult, begun: Instant) -> Answer {
 async fn collect(mut command: Command, max: usize) -> Result<ExecResult, CoreError> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (exit_code, error) = loop {
+        let room = max - stdout.len() - stderr.len();
         let (kept, chunk) = match command.next().await? {
             Step::Stdout(chunk) => (&mut stdout, chunk),
             Step::Stderr(chunk) => (&mut stderr, chunk),
             Step::Ended(End::Exited(code)) => break (code, None),
             Step::Ended(End::Killed { message, exit_code }) => break (exit_code, Some(message)),
         };
-        let room = max - kept.len();
         kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
             let message = format!(

@@ -12,6 +12,7 @@ use ulid::Ulid;
 
 use super::Front;
 use super::answer::Fail;
+use crate::core::shown;
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -108,8 +109,9 @@ fn check_host(rules: &HostRules, uri: &Uri, headers: &HeaderMap) -> Result<(), F
         return Ok(());
     }
     let message = format!(
-        "this engine does not answer to the host name {host:?}; use 127.0.0.1 or localhost, or \
-         allow the name when starting the engine"
+        "this engine does not answer to the host name {:?}; use 127.0.0.1 or localhost, or \
+         allow the name when starting the engine",
+        shown(host)
     );
     Err(Fail::new(StatusCode::FORBIDDEN, message))
 }

@@ -11,7 +11,7 @@ use super::body;
 use super::path::{Id, Segment};
 use super::query::Query;
 use super::view::{created, status, view};
-use crate::core::{CoreError, Resumed, State};
+use crate::core::{CoreError, Resumed, State, shown};
 
 /// Seconds a client should wait before its first poll.
 const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -27,7 +27,7 @@ pub(super) async fn list(Shared(front): Shared<Front>, query: Query) -> Answer {
     let wanted = wanted.map(|word| {
         State::parse(word).ok_or_else(|| {
             let known = State::ALL.map(State::as_str).join(", ");
-            Fail::field("status", format!("unknown status: {word}; known are [{known}]"))
+            Fail::field("status", format!("unknown status: {}; known are [{known}]", shown(word)))
         })
     });
     let page = query.page();

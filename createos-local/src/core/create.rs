@@ -138,6 +138,7 @@ impl Core {
 
     fn unknown_shape(&self, id: &str) -> String {
         let known: Vec<_> = self.inner.catalog.shapes().iter().map(|shape| shape.id).collect();
+        let id = validate::shown(id);
         format!("unknown shape: {id}; not allowed here, known are [{}]", known.join(", "))
     }
 
@@ -149,6 +150,7 @@ impl Core {
             Some(name) => {
                 let known: Vec<_> =
                     catalog.rootfs().iter().map(|rootfs| rootfs.name.as_str()).collect();
+                let name = validate::shown(&name);
                 let text = format!("unknown rootfs: {name}; known are [{}]", known.join(", "));
                 wrong.insert("rootfs".into(), text);
                 String::new()
@@ -197,6 +199,7 @@ fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
         wrong.insert("auto_pause_after_seconds".into(), why);
     }
     if let Some(region) = request.region.as_deref().filter(|name| !matches!(*name, "" | REGION)) {
+        let region = validate::shown(region);
         let text = format!("{region:?} is not this engine's region, which is {REGION:?}");
         wrong.insert("region".into(), text);
     }
@@ -224,11 +227,11 @@ fn ssh_keys(lines: &[String], wrong: &mut Fields) -> Vec<String> {
 
 fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {
     if let Some(network) = request.networks.first() {
-        let message = format!("network not found: {}", network.id);
+        let message = format!("network not found: {}", validate::shown(&network.id));
         return Err(CoreError::NoSuch { field: "networks", message });
     }
     if let Some(disk) = request.disks.first() {
-        let message = format!("disk not found: {}", disk.disk_id);
+        let message = format!("disk not found: {}", validate::shown(&disk.disk_id));
         return Err(CoreError::NoSuch { field: "disks", message });
     }
     Ok(())

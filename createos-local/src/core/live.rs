@@ -166,7 +166,10 @@ fn exec_spec(request: ExecRequest, sandbox: &Sandbox) -> Result<ExecSpec, CoreEr
         match env.get_mut(&key) {
             Some(declared) => *declared = value.expose().to_owned(),
             None => {
-                wrong.insert("env".into(), format!("{key} was not declared at create time"));
+                wrong.insert(
+                    "env".into(),
+                    format!("{} was not declared at create time", validate::shown(&key)),
+                );
             }
         }
     }

@@ -36,6 +36,7 @@ pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Resumed;
 pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use state::State;
+pub(crate) use validate::shown;
 
 /// The one region this engine has.
 pub(crate) const REGION: &str = "local";
@@ -60,7 +61,7 @@ pub(crate) struct Tuning {
     pub(crate) exec_limit: Duration,
     /// How often a silent exec stream shows that it lives.
     pub(crate) heartbeat: Duration,
-    /// The most a buffered exec keeps of each stream. A command that says more is killed:
+    /// The most output a buffered exec keeps. A command that says more is killed:
     /// cutting its output silently would be a lie, and a streamed exec has no such bound.
     pub(crate) max_buffered: usize,
     /// The largest upload (api.md 9.34).

@@ -45,7 +45,14 @@ impl Core {
             State::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
         let owners = self.inner.store.in_states(&living).await?;
         let owned: HashSet<&SandboxId> = owners.iter().map(Sandbox::id).collect();
-        for id in self.inner.runtime.on_disk().await? {
+        let found = match self.inner.runtime.on_disk().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "files that belong to no sandbox could not be looked for");
+                return Ok(());
+            }
+        };
+        for id in found {
             if owned.contains(&id) {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! The rules of api.md 1.6. Each check answers with a text that says what would be accepted.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -12,7 +14,18 @@ const ENV_MAX_TOTAL: usize = 64 << 10;
 const PATH_MAX: usize = 4095;
 const AUTO_PAUSE_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
 
+/// Most characters of a caller's text that a message repeats.
+const SHOWN_MAX: usize = 80;
+
 type Check = Result<(), String>;
+
+/// A caller's text, short enough to be repeated in a message.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((cut, _)) => format!("{}…", &text[..cut]).into(),
+        None => text.into(),
+    }
+}
 
 /// A sandbox name.
 pub(crate) fn name(name: &str) -> Check {
@@ -38,6 +51,7 @@ pub(crate) fn env_key(key: &str) -> Check {
     if first && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Ok(());
     }
+    let key = shown(key);
     Err(format!("{key:?} is not a valid key; letters, digits and `_` only, no leading digit"))
 }
 

@@ -117,6 +117,13 @@ async fn broken_rules_are_named_by_field() {
         (json!({"shape": SHAPE, "region": "us"}), "region"),
         (json!({"shape": SHAPE, "bandwidth_quota_bytes": 1}), "bandwidth_quota_bytes"),
         (json!({"shape": SHAPE, "networks": [{"name": "x"}]}), "networks[0]"),
+        (json!({"shape": "x".repeat(100_000)}), "shape"),
+        (json!({"shape": SHAPE, "rootfs": "x".repeat(100_000)}), "rootfs"),
+        (json!({"shape": SHAPE, "name": "x".repeat(100_000)}), "name"),
+        (json!({"shape": SHAPE, "region": "x".repeat(100_000)}), "region"),
+        (json!({"shape": SHAPE, "egress": "x".repeat(100_000)}), "egress"),
+        (json!({"shape": SHAPE, "ssh_pubkeys": ["x".repeat(100_000)]}), "ssh_pubkeys"),
+        (json!({"shape": SHAPE, "envs": {"-".repeat(100_000): ""}}), "envs"),
     ] {
         let reply = create(&rig, request.clone()).await;
         assert_eq!(reply.status, 400, "{request} {reply:?}");
