@@ -53,6 +53,9 @@ pub struct SandboxView {
     pub id: SandboxId,
     /// Its state when the server answered.
     pub status: SandboxStatus,
+    /// Why it is in `error` or `failed`, in words for a person. Only the local engine tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
     /// Name, unique among the caller's live sandboxes; also the hostname.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -131,6 +134,7 @@ impl SandboxView {
         Self {
             id,
             status,
+            status_reason: None,
             name: None,
             ip: None,
             vcpu: None,
