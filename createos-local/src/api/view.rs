@@ -4,22 +4,12 @@ use std::time::SystemTime;
 
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
-use serde::Serialize;
 
 use crate::core::State;
 use crate::store::Sandbox;
 
 /// Outbound bytes a sandbox may send (api.md 9.18).
 pub(super) const QUOTA_BYTES: i64 = 5_368_709_120;
-
-/// The view of api.md 4.0, and why it is in `error` or `failed`.
-#[derive(Serialize)]
-pub(super) struct View {
-    #[serde(flatten)]
-    view: SandboxView,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_reason: Option<String>,
-}
 
 pub(super) fn status(state: State) -> SandboxStatus {
     SandboxStatus::from(state.as_str())
@@ -34,10 +24,11 @@ fn spawn_ms(sandbox: &Sandbox) -> Option<f64> {
 }
 
 /// The full view.
-pub(super) fn view(sandbox: Sandbox) -> View {
+pub(super) fn view(sandbox: Sandbox) -> SandboxView {
     let spawn_ms = spawn_ms(&sandbox);
     let Sandbox { spec, state, ip, .. } = sandbox;
     let mut view = SandboxView::new(spec.id, status(state));
+    view.status_reason = sandbox.reason;
     view.name = Some(spec.name);
     view.ip = (state != State::Creating).then(|| ip.to_string());
     view.vcpu = Some(spec.vcpu);
@@ -57,7 +48,7 @@ pub(super) fn view(sandbox: Sandbox) -> View {
     view.egress = spec.egress;
     view.envs = spec.envs.into_keys().collect();
     view.ssh_pubkeys = spec.ssh_pubkeys;
-    View { view, status_reason: sandbox.reason }
+    view
 }
 
 /// The answer to a create: a running sandbox and its quota.
