@@ -106,7 +106,12 @@ impl ErrorKind {
     fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::RateLimited | Self::Unavailable | Self::Server | Self::Timeout | Self::Connection
+            Self::RateLimited
+                | Self::Unavailable
+                | Self::Server
+                | Self::Timeout
+                | Self::Connection
+                | Self::StreamLost
         )
     }
 }
@@ -240,7 +245,7 @@ impl Error {
 
     /// Whether making the same call again is safe and has a chance.
     ///
-    /// True for passing troubles (connection, time limit, 429, 5xx) when the call is
+    /// True for passing troubles (connection, lost stream, time limit, 429, 5xx) when the call is
     /// idempotent or cannot have reached the server. For the others look at
     /// [`may_have_acted`](Self::may_have_acted) and check before repeating.
     pub fn is_retryable(&self) -> bool {
@@ -426,7 +431,8 @@ mod tests {
         assert!(!error(ErrorKind::Connection, true, false).is_retryable());
         assert!(error(ErrorKind::Server, true, true).is_retryable());
         assert!(!error(ErrorKind::Conflict, false, true).is_retryable());
-        assert!(!error(ErrorKind::StreamLost, false, true).is_retryable());
+        assert!(error(ErrorKind::StreamLost, false, true).is_retryable(), "a download");
+        assert!(!error(ErrorKind::StreamLost, true, false).is_retryable(), "a command");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use reqwest::Method;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufWriter};
 
 use super::{Progress, ProgressFn, check_path};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +18,9 @@ use crate::sandbox::Sandbox;
 use crate::transport::incoming::Incoming;
 use crate::transport::request::Call;
 use crate::transport::send;
+
+/// Local writes are collected up to this size: each one is a trip to another thread.
+const WRITE_BUFFER: usize = 512 << 10;
 
 /// Opens a file as a stream. Made with [`Files::download`](super::Files::download).
 ///
@@ -154,11 +157,10 @@ impl DownloadTo {
         }
         let mut download = self.download.await?;
         let (file, part) = create_part(local.clone()).await.map_err(failed)?;
-        let mut file = tokio::fs::File::from_std(file);
+        let mut file = BufWriter::with_capacity(WRITE_BUFFER, tokio::fs::File::from_std(file));
         while let Some(piece) = download.next().await {
             file.write_all(&piece?).await.map_err(failed)?;
         }
-        // The writes of a tokio file happen in the background until flushed.
         file.flush().await.map_err(failed)?;
         drop(file);
         let target = local.clone();

@@ -14,6 +14,8 @@ use crate::wire::{SandboxStatus, SandboxView};
 
 const BUDGET: Duration = Duration::from_secs(120);
 const FIRST_POLL: Duration = Duration::from_millis(250);
+/// Kept of the budget for the last question.
+const LAST_POLL: Duration = Duration::from_millis(250);
 const SLOWEST_POLL: Duration = Duration::from_secs(2);
 
 /// Waits for a state. Made with [`Sandbox::wait_until`].
@@ -21,8 +23,9 @@ const SLOWEST_POLL: Duration = Duration::from_secs(2);
 /// Gives the view in which the state was seen; `None` when waiting for `destroyed` ended
 /// because the server no longer knows the sandbox.
 ///
-/// It asks at once, then every 250 ms, slowing down to every 2 s, and once more when the
-/// budget ends. A passing failure of a question does not end the wait.
+/// It asks at once, then every 250 ms, slowing down to every 2 s, and a last time shortly
+/// before the budget ends, which is never exceeded. A passing failure of a question does not
+/// end the wait.
 ///
 /// # Errors
 ///
@@ -58,17 +61,14 @@ impl WaitUntil {
     async fn run(self) -> Result<Option<Arc<SandboxView>>> {
         let started = Instant::now();
         let budget = self.options.deadline.map_or(self.budget, |limit| limit.min(self.budget));
+        let left = || budget.saturating_sub(started.elapsed());
         let mut pause = FIRST_POLL;
         let mut polls = 0;
         let mut last = None;
+        let mut is_last_poll = false;
         loop {
-            let left = budget.saturating_sub(started.elapsed());
-            if left.is_zero() && polls > 0 {
-                return Err(self.timed_out(started, polls, last));
-            }
             polls += 1;
-            // The last question gets a moment even when the budget is used up.
-            let asking = self.options.clone().deadline(left.max(Duration::from_millis(1)));
+            let asking = self.options.clone().deadline(left().max(Duration::from_millis(1)));
             match self.sandbox.refresh().with(asking).await {
                 Ok(view) if view.status == self.target => return Ok(Some(view)),
                 Ok(view) if self.is_lost(&view.status) => return Err(self.lost(view, polls)),
@@ -77,9 +77,15 @@ impl WaitUntil {
                 Err(error) if error.is_retryable() => {}
                 Err(error) => return Err(error.with_last_status(last)),
             }
-            let left = budget.saturating_sub(started.elapsed());
+            if is_last_poll || left().is_zero() {
+                return Err(self.timed_out(started, polls, last));
+            }
             // Waiters that began together should not ask together.
-            sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(left)).await;
+            let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+            // A sleep to the very end would leave no time to see what came of it.
+            let last_chance = left().saturating_sub(LAST_POLL);
+            is_last_poll = jittered >= last_chance;
+            sleep(jittered.min(last_chance)).await;
             pause = pause.mul_f64(1.25).min(SLOWEST_POLL);
         }
     }

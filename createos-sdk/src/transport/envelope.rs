@@ -10,6 +10,8 @@ use crate::wire::{Envelope, EnvelopeStatus, Failure};
 
 /// Characters of a plain-text error body that make it into the message.
 const SNIPPET: usize = 200;
+/// Characters of a server's sentence that are kept: all of any real one.
+const LONGEST: usize = 8000;
 
 /// The data of a successful answer.
 pub(crate) fn data<T: DeserializeOwned>(reply: &Reply) -> Result<T> {
@@ -59,9 +61,17 @@ pub(crate) fn failure(head: &Head, body: &[u8]) -> Error {
     }
     let failure = serde_json::from_slice::<Failure>(body).ok();
     let text = failure.as_ref().and_then(|failure| failure.text().map(|text| text.into_owned()));
-    let message = text.unwrap_or_else(|| without_words(head, body));
-    let code = failure.as_ref().and_then(Failure::text_code);
+    let message = text.map_or_else(|| without_words(head, body), |text| clipped(&text, LONGEST));
+    let code = failure.as_ref().and_then(code_of);
     head.stamp(Error::new(kind, message).with_code(code)).with_retry_after(head.retry_after)
+}
+
+fn code_of(failure: &Failure) -> Option<String> {
+    failure.text_code().map(|code| clipped(&code, SNIPPET))
+}
+
+fn clipped(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }
 
 /// A sentence for an error whose body says nothing in our protocol.
@@ -70,7 +80,7 @@ fn without_words(head: &Head, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * SNIPPET)]);
     let text = text.trim();
     if plain && !text.is_empty() {
-        return text.chars().take(SNIPPET).collect();
+        return clipped(text, SNIPPET);
     }
     match head.media_type() {
         "" | "application/json" => format!("request failed with status {}", head.status),
@@ -82,13 +92,13 @@ fn without_words(head: &Head, body: &[u8]) -> String {
 fn contradiction(head: &Head, body: &[u8]) -> Error {
     let failure = serde_json::from_slice::<Failure>(body).ok();
     let (text, code) = match &failure {
-        Some(failure) => (failure.text(), failure.text_code()),
+        Some(failure) => (failure.text(), code_of(failure)),
         None => (None, None),
     };
     let message = format!(
         "status {} with a body that reports a failure: {}",
         head.status,
-        text.as_deref().unwrap_or("no reason given")
+        text.map_or("no reason given".to_owned(), |text| clipped(&text, LONGEST))
     );
     head.stamp(Error::new(ErrorKind::Protocol, message).with_code(code))
 }
@@ -96,11 +106,9 @@ fn contradiction(head: &Head, body: &[u8]) -> Error {
 /// A success status with a body that is not the promised answer.
 fn unreadable(head: &Head, body: &[u8], error: serde_json::Error) -> Error {
     // A failure lacks the data that was asked for, so it ends up here too.
-    if serde_json::from_slice::<Failure>(body)
-        .is_ok_and(|failure| matches!(failure.status, EnvelopeStatus::Fail | EnvelopeStatus::Error))
-        && error.is_data()
-        && body_names_status(body)
-    {
+    let failure = serde_json::from_slice::<Failure>(body).ok();
+    let known = |failure: &Failure| !matches!(failure.status, EnvelopeStatus::Unknown(_));
+    if failure.as_ref().is_some_and(|it| known(it) && it.status != EnvelopeStatus::Success) {
         return contradiction(head, body);
     }
     let message = match head.media_type() {
@@ -109,16 +117,6 @@ fn unreadable(head: &Head, body: &[u8], error: serde_json::Error) -> Error {
         other => format!("the answer is {other} instead of JSON; check the base URL"),
     };
     head.stamp(Error::new(ErrorKind::Protocol, message).with_source(error))
-}
-
-/// Whether the body has a `status` of its own; without one a `Failure` reads as an error.
-fn body_names_status(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Named {
-        #[serde(rename = "status")]
-        _status: String,
-    }
-    serde_json::from_slice::<Named>(body).is_ok()
 }
 
 #[cfg(test)]
@@ -180,6 +178,15 @@ mod tests {
             assert_eq!(found, Some(Readiness::new(false)));
         }
         assert_eq!(data_of_any::<Readiness>(&reply(503, "text/html", "<html>")), None);
+    }
+
+    #[test]
+    fn a_huge_sentence_is_clipped() {
+        let huge = "x".repeat(1 << 20);
+        let body = format!(r#"{{"status":"fail","data":{{"code":"{huge}","message":"{huge}"}}}}"#);
+        let error = failure(&Head::for_test(400, "application/json"), body.as_bytes());
+        assert_eq!(error.message().len(), LONGEST);
+        assert_eq!(error.code().unwrap().len(), SNIPPET);
     }
 
     #[test]

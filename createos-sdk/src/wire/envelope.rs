@@ -73,7 +73,7 @@ impl Default for Ack {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// `fail` or `error`; a body without it reads as `error`.
+    /// `fail` or `error`; in a body without it, an unknown empty text.
     pub status: EnvelopeStatus,
     /// One sentence for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,7 @@ impl<'de> Deserialize<'de> for Failure {
         let mut body = serde_json::Map::deserialize(deserializer)?;
         let mut take = |field| body.remove(field).unwrap_or_default();
         Ok(Self {
-            status: take("status").as_str().map_or(EnvelopeStatus::Error, EnvelopeStatus::from),
+            status: EnvelopeStatus::from(take("status").as_str().unwrap_or_default()),
             message: take("message").as_str().map(str::to_owned),
             data: read_data(take("data")),
             code: take("code").as_i64(),

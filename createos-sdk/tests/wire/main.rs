@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod golden;
 mod lists;
+mod network;
 mod retries;
 mod safety;
 mod server;

@@ -49,7 +49,7 @@ async fn the_budget_is_kept_and_the_last_state_told() {
         .await
         .unwrap_err();
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(600) && waited < Duration::from_secs(5), "{waited:?}");
+    assert!(waited >= Duration::from_millis(300) && waited < Duration::from_secs(5), "{waited:?}");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.last_status(), Some(&SandboxStatus::Resuming));
     assert!(error.attempts() >= 2 && error.message().contains("resuming"), "{error}");
@@ -78,4 +78,30 @@ async fn destroyed_is_a_state_or_nobody_knowing_it() {
     let server = becoming(success(view("destroying")), success(view("destroyed"))).await;
     let waited = sandbox(&server.uri()).wait_until(SandboxStatus::Destroyed).await;
     assert_eq!(waited.unwrap().unwrap().status, SandboxStatus::Destroyed);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_costs_no_more_than_the_budget() {
+    let silent = success(view("running")).set_delay(Duration::from_secs(60));
+    let server = answering(silent).await;
+    let started = Instant::now();
+    let waiting = sandbox(&server.uri()).wait_until(SandboxStatus::Running);
+    let error = waiting.budget(Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(error.last_status(), None);
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_change_just_before_the_end_is_seen() {
+    let started = Instant::now();
+    let server = MockServer::start().await;
+    let late = move |_: &wiremock::Request| {
+        let done = started.elapsed() > Duration::from_millis(1100);
+        success(view(if done { "running" } else { "resuming" }))
+    };
+    Mock::given(any()).respond_with(late).mount(&server).await;
+    let waiting = sandbox(&server.uri()).wait_until(SandboxStatus::Running);
+    let seen = waiting.budget(Duration::from_millis(1500)).await.unwrap().unwrap();
+    assert_eq!(seen.status, SandboxStatus::Running);
 }
