@@ -86,15 +86,17 @@ impl ExecStream {
     /// Those of the stream, and [`ErrorKind::CommandFailed`] when the command could not be
     /// started or followed.
     pub async fn wait(mut self) -> Result<ExitStatus> {
+        let mut exit = None;
         while let Some(event) = self.next().await {
             if let ExecEvent::Exit(status) = event? {
-                return match self.agent_error.take() {
-                    None => Ok(status),
-                    Some(why) => Err(self.error(ErrorKind::CommandFailed, why)),
-                };
+                exit = Some(status);
             }
         }
-        Err(self.lost())
+        match (exit, self.agent_error.take()) {
+            (Some(status), None) => Ok(status),
+            (Some(_), Some(why)) => Err(self.error(ErrorKind::CommandFailed, why)),
+            (None, _) => Err(self.lost()),
+        }
     }
 
     fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
@@ -169,10 +171,7 @@ impl Stream for ExecStream {
                 return Poll::Ready(Some(Ok(event)));
             }
             let failed = match this.state {
-                State::Done => {
-                    this.incoming.finish(cx);
-                    return Poll::Ready(None);
-                }
+                State::Done => return this.incoming.poll_finish(cx).map(|()| None),
                 State::Ended => this.lost(),
                 State::Reading => match ready!(this.poll_line(cx)) {
                     Ok(_) => continue,

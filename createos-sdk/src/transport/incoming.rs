@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,9 @@ use super::send::{Head, root_cause};
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 
 type Source = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send + Sync>>;
+
+/// How long the end of a complete body is waited for.
+const FINISH_GRACE: Duration = Duration::from_millis(50);
 
 /// An open body.
 pub(crate) struct Incoming {
@@ -86,13 +89,21 @@ impl Incoming {
             .in_call(&facts)
     }
 
-    /// Takes the end of the body if it is already here, so that the connection can be used
-    /// again, without waiting for it.
-    pub(crate) fn finish(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = true;
-            let _ = self.source.poll_next_unpin(cx);
+    /// Takes the end of a body whose content is complete, because a connection can be used
+    /// again only after it. It follows at once from a good server; no other is waited for.
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let grace = || Box::pin(sleep_until(Instant::now() + FINISH_GRACE));
+        while !self.ended {
+            match self.source.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(_late))) => {}
+                Poll::Ready(None | Some(Err(_))) => self.ended = true,
+                Poll::Pending => {
+                    ready!(self.timer.get_or_insert_with(grace).as_mut().poll(cx));
+                    self.ended = true;
+                }
+            }
         }
+        Poll::Ready(())
     }
 
     fn took(&mut self, chunk: Bytes) -> Poll<Option<Result<Bytes>>> {

@@ -254,12 +254,28 @@ async fn a_line_without_end_is_an_error_within_bounds() {
 }
 
 #[tokio::test]
+async fn an_exit_is_the_end_even_when_the_connection_stays_open() -> Result<()> {
+    let server = RawServer::start(|_, mut connection| async move {
+        connection.read_request().await?;
+        connection.write(STREAM_HEAD).await?;
+        connection.chunk("{\"exit_code\":0}\n").await?;
+        connection.read_to_end().await.map(drop)
+    })
+    .await;
+    let status = sandbox(&server.url()).command("x").status();
+    let status = tokio::time::timeout(Duration::from_secs(5), status.into_future()).await;
+    assert!(status.unwrap()?.success());
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_connection_is_used_again_after_a_stream() -> Result<()> {
     let server = RawServer::start(|_, mut connection| async move {
         loop {
             connection.read_request().await?;
             connection.write(STREAM_HEAD).await?;
             connection.chunk("{\"exit_code\":0}\n").await?;
+            tokio::time::sleep(Duration::from_millis(5)).await;
             connection.chunk("").await?;
         }
     })
