@@ -19,6 +19,7 @@ use super::body;
 use super::path::Id;
 use super::query::Query;
 use super::text::Pieces;
+use super::view::millis;
 use crate::core::{Command, CoreError, End, Started, Step};
 
 /// How long the last frames of a command wait for a client that does not read.
@@ -54,7 +55,7 @@ pub(super) async fn exec(
 }
 
 fn buffered(result: ExecResult, begun: Instant) -> Answer {
-    ok(ExecAnswer::new(result, begun.elapsed().as_secs_f64() * 1000.0))
+    ok(ExecAnswer::new(result, millis(begun.elapsed())))
 }
 
 /// Runs a command to its end. Dropped half-way, because the client went away, it kills it.

@@ -1,6 +1,6 @@
 //! Records as the wire shows them (api.md 4.0, 4.1).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
@@ -19,8 +19,13 @@ fn time(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
 }
 
+/// Milliseconds with at most three digits after the point.
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
 fn spawn_ms(sandbox: &Sandbox) -> Option<f64> {
-    sandbox.spawn.map(|spawn| spawn.as_secs_f64() * 1000.0)
+    sandbox.spawn.map(millis)
 }
 
 /// The full view.

@@ -7,6 +7,8 @@ mod migrations;
 mod record;
 mod sandboxes;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub(crate) enum StoreError {
     Full,
     #[error("the database has been closed")]
     Closed,
+    #[error("the database cannot be opened: {0}")]
+    Io(#[from] std::io::Error),
     #[error("the database cannot be used: {0}")]
     Other(#[source] rusqlite::Error),
 }
@@ -75,9 +79,8 @@ impl Store {
         let path = path.to_owned();
         let (opened, is_open) = oneshot::channel();
         let (thread, messages) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("createos-store".to_owned())
-            .spawn(move || match connect(&path) {
+        std::thread::Builder::new().name("createos-store".to_owned()).spawn(
+            move || match connect(&path) {
                 Ok(connection) => {
                     if opened.send(Ok(())).is_ok() {
                         serve(connection, &messages);
@@ -86,10 +89,8 @@ impl Store {
                 Err(error) => {
                     let _ = opened.send(Err(error));
                 }
-            })
-            .map_err(|error| {
-                StoreError::Other(rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-            })?;
+            },
+        )?;
         is_open.await.map_err(|_| StoreError::Closed)??;
         Ok(Self { thread })
     }
@@ -136,6 +137,10 @@ fn serve(mut connection: Connection, messages: &mpsc::Receiver<Message>) {
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // It holds environment values. SQLite gives its side files the mode of this one.
+    let private =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    drop(private?);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -151,3 +156,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     migrations::migrate(&mut connection)?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests;
