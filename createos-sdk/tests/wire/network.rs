@@ -15,12 +15,16 @@ const HEALTHY: &str = r#"{"status":"success","data":{"up":true}}"#;
 
 /// An https server for `localhost` with a certificate nobody knows; its address and that
 /// certificate.
-async fn https() -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(made.key_pair.serialize_der().into());
+async fn https(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    // Trust is looked up by this name, so two authorities must not share one.
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let certificate = params.self_signed(&key).unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let config = ServerConfig::builder()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,13 +43,13 @@ async fn https() -> (String, String) {
             });
         }
     });
-    (url, made.cert.pem())
+    (url, certificate.pem())
 }
 
 #[tokio::test]
 async fn a_certificate_given_to_the_builder_is_trusted_and_no_other() -> Result<()> {
-    let (url, pem) = https().await;
-    let (_, other) = https().await;
+    let (url, pem) = https("one").await;
+    let (_, other) = https("other").await;
     let both = format!("{other}\n{pem}");
     let trusting = Client::builder().base_url(&url).ca_certificate_pem(both).build()?;
     assert!(trusting.health().await?.up);
