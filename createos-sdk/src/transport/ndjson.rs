@@ -156,21 +156,16 @@ mod tests {
         assert_eq!(lines.next_line().unwrap().unwrap().len(), MAX_LINE);
     }
 
+    /// Looking at everything again for each chunk would be half a terabyte of work here.
     #[test]
     fn a_long_line_in_small_chunks_takes_linear_time() {
-        let time = |size: usize| {
-            let chunk = Bytes::from(vec![b'x'; 256]);
-            let mut lines = Lines::default();
-            let started = Instant::now();
-            for _ in 0..size / chunk.len() {
-                lines.push(chunk.clone());
-                assert_eq!(lines.next_line(), Ok(None));
-            }
-            started.elapsed()
-        };
-        time(MAX_LINE / 8);
-        let (small, large) = (time(MAX_LINE / 8), time(MAX_LINE));
-        // Eight times the bytes; quadratic work would take sixty-four times as long.
-        assert!(large < small * 30 + std::time::Duration::from_millis(20), "{small:?} {large:?}");
+        let chunk = Bytes::from(vec![b'x'; 256]);
+        let mut lines = Lines::default();
+        let started = Instant::now();
+        for _ in 0..MAX_LINE / chunk.len() {
+            lines.push(chunk.clone());
+            assert_eq!(lines.next_line(), Ok(None));
+        }
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
     }
 }
