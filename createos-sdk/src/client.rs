@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -38,6 +38,8 @@ pub struct Client(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
+    settings: http::Settings,
+    background: OnceLock<Client>,
     pub(crate) base: Url,
     pub(crate) credential: Option<Credential>,
     pub(crate) timeout: Duration,
@@ -76,6 +78,28 @@ impl Client {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.0
+    }
+
+    /// A client like this one for [`background`](crate::background) work, with connections
+    /// of its own: this one's may belong to a runtime that has stopped.
+    pub(crate) fn background(&self) -> Client {
+        let make = || {
+            let this = &*self.0;
+            let http = this.settings.build().unwrap_or_else(|_| this.http.clone());
+            Client(Arc::new(Inner {
+                http,
+                settings: this.settings.clone(),
+                background: OnceLock::new(),
+                base: this.base.clone(),
+                credential: this.credential.clone(),
+                timeout: this.timeout,
+                stall_timeout: this.stall_timeout,
+                deadline: this.deadline,
+                retry: this.retry,
+                quota: Quota::new(),
+            }))
+        };
+        self.0.background.get_or_init(make).clone()
     }
 
     pub(crate) fn call(&self, operation: &'static str, method: Method, segments: &[&str]) -> Call {
@@ -278,15 +302,16 @@ impl ClientBuilder {
         let key = self.api_key.as_ref();
         let credential = config::credential(key, self.access_token.as_ref(), env)?;
         self.check_limits()?;
-        let http = http::Settings {
-            base: &base,
+        let settings = http::Settings {
+            base: base.clone(),
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            proxy: self.proxy.as_ref(),
-            ca_certificates: &self.ca_certificates,
-        }
-        .build()?;
+            proxy: self.proxy,
+            ca_certificates: self.ca_certificates,
+        };
         Ok(Client(Arc::new(Inner {
-            http,
+            http: settings.build()?,
+            settings,
+            background: OnceLock::new(),
             base,
             credential,
             timeout: self.timeout.unwrap_or(TIMEOUT),

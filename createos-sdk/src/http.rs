@@ -13,14 +13,15 @@ const USER_AGENT: &str = concat!("createos-sdk/", env!("CARGO_PKG_VERSION"));
 /// call without a time limit.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Settings<'a> {
-    pub(crate) base: &'a Url,
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) base: Url,
     pub(crate) connect_timeout: Duration,
-    pub(crate) proxy: Option<&'a Secret>,
-    pub(crate) ca_certificates: &'a [Vec<u8>],
+    pub(crate) proxy: Option<Secret>,
+    pub(crate) ca_certificates: Vec<Vec<u8>>,
 }
 
-impl Settings<'_> {
+impl Settings {
     pub(crate) fn build(&self) -> Result<reqwest::Client> {
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -36,8 +37,8 @@ impl Settings<'_> {
     }
 
     fn with_proxy(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder> {
-        let Some(proxy) = self.proxy else {
-            let direct = is_loopback(self.base);
+        let Some(proxy) = &self.proxy else {
+            let direct = is_loopback(&self.base);
             return Ok(if direct { builder.no_proxy() } else { builder });
         };
         // Neither the message nor a source: both would show a password in the address.
@@ -51,7 +52,7 @@ impl Settings<'_> {
 
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     fn with_tls(&self, mut builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder> {
-        for pem in self.ca_certificates {
+        for pem in &self.ca_certificates {
             for certificate in certificates(pem)? {
                 builder = builder.add_root_certificate(certificate);
             }

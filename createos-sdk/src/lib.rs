@@ -40,6 +40,7 @@
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
 //! | move files | [`Sandbox::files`] |
 //! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
+//! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
 //! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
 //! | ask the server how it is | [`Client::health`], [`Client::readiness`], [`Client::whoami`] |
 //!
@@ -103,6 +104,7 @@
 //! - `rustls` (default): TLS in Rust, trusting the system's certificates.
 //! - `native-tls`: TLS of the operating system.
 
+mod background;
 mod check;
 mod client;
 mod config;
@@ -133,7 +135,7 @@ pub use self::operation::Operation;
 pub use self::options::{RequestOptions, RetryPolicy};
 pub use self::page::{Items, List};
 pub use self::pending::Pending;
-pub use self::sandbox::{CreateSandbox, Sandbox, WaitUntil};
+pub use self::sandbox::{CreateSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil};
 pub use self::secret::Secret;
 pub use self::time::Timestamp;
 

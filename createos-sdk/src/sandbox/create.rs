@@ -19,7 +19,7 @@ use crate::wire::{self, CreatedSandbox, DiskMount, NetworkRef};
 
 /// The first boot of a template on a host takes seconds to minutes (api.md 4.1), and giving
 /// up early leaves a sandbox behind.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Creates a sandbox. Made with [`Client::create_sandbox`]; awaiting it gives a running one.
 ///
@@ -35,20 +35,22 @@ const PATIENCE: Duration = Duration::from_secs(300);
 ///
 /// Creating is not idempotent, so it is repeated only when nothing was created. After an
 /// error that [may have acted](crate::Error::may_have_acted) a sandbox may be there: give
-/// every sandbox a name, and look for it before creating it again.
+/// every sandbox a name, and look for it before creating it again, or let
+/// [`adopt`](Self::adopt) do that.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until awaited"]
 pub struct CreateSandbox {
-    client: Client,
-    request: wire::CreateSandbox,
-    auto_pause: Option<Duration>,
-    options: RequestOptions,
+    pub(super) client: Client,
+    pub(super) request: wire::CreateSandbox,
+    pub(super) auto_pause: Option<Duration>,
+    pub(super) adopt: bool,
+    pub(super) options: RequestOptions,
 }
 
 impl CreateSandbox {
     pub(crate) fn new(client: Client, shape: String) -> Self {
         let request = wire::CreateSandbox::new(shape);
-        Self { client, request, auto_pause: None, options: RequestOptions::new() }
+        Self { client, request, auto_pause: None, adopt: false, options: RequestOptions::new() }
     }
 
     /// Root filesystem: a catalog name, template id or template name. Default: the
@@ -172,8 +174,12 @@ impl CreateSandbox {
         if request.shape.trim().is_empty() {
             return Err(Error::invalid_argument("shape", "is empty"));
         }
-        if let Some(name) = &request.name {
-            check::sandbox_name(name)?;
+        match &request.name {
+            Some(name) => check::sandbox_name(name)?,
+            None if self.adopt => {
+                return Err(Error::invalid_argument("name", "is needed to adopt by it"));
+            }
+            None => {}
         }
         for mount in &request.disks {
             check::mount(&mount.mount_path, mount.sub_path.as_deref())?;
@@ -181,7 +187,11 @@ impl CreateSandbox {
         check::envs(&request.envs)
     }
 
-    async fn run(mut self) -> Result<Sandbox> {
+    async fn run(self) -> Result<Sandbox> {
+        if self.adopt { super::adopt::create(self).await } else { self.create().await }
+    }
+
+    pub(super) async fn create(mut self) -> Result<Sandbox> {
         let operation = "sandbox.create";
         self.checked().map_err(|error| error.in_operation(operation))?;
         let call =

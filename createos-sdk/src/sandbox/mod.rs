@@ -1,6 +1,8 @@
 //! The handle of one sandbox.
 
+mod adopt;
 mod create;
+mod guard;
 mod wait;
 
 use std::fmt;
@@ -21,6 +23,7 @@ use crate::wire::{
 };
 
 pub use self::create::CreateSandbox;
+pub use self::guard::{Guarded, SandboxGuard};
 pub use self::wait::WaitUntil;
 
 /// One sandbox. Cheap to clone; clones share the last-seen view.
@@ -56,6 +59,11 @@ impl Sandbox {
         view: Option<Arc<SandboxView>>,
     ) -> Self {
         Self(Arc::new(Shared { client, id, created, view: RwLock::new(view) }))
+    }
+
+    /// The same sandbox reached through another client. Clones of the two do not share views.
+    fn with_client(&self, client: Client) -> Self {
+        Self::with(client, self.0.id.clone(), self.0.created.clone(), self.view())
     }
 
     /// Its id.

@@ -6,6 +6,7 @@ mod errors;
 mod exec;
 mod files;
 mod golden;
+mod guards;
 mod lists;
 mod network;
 mod retries;
