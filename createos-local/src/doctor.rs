@@ -105,8 +105,15 @@ pub async fn run(data_dir: &Path) -> Report {
         }
     };
     items.push(Item::ok("state_directory", data_dir.display().to_string()));
-    items.extend(trials(scratch.path()));
-    match Namespaces::start(scratch.path(), Some(&data_dir.join("cache"))) {
+    let (dir, cache) = (scratch.path().to_owned(), data_dir.join("cache"));
+    let tried =
+        tokio::task::spawn_blocking(move || (trials(&dir), Namespaces::start(&dir, Some(&cache))));
+    let (tried, started) = match tried.await {
+        Ok(tried) => tried,
+        Err(error) => (Vec::new(), Err(RuntimeError::Unsupported(error.to_string()))),
+    };
+    items.extend(tried);
+    match started {
         Ok(runtime) => {
             items.extend(limits(&runtime));
             items.extend(inside(&runtime).await);

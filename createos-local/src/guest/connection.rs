@@ -65,8 +65,9 @@ impl Connection {
     }
 
     pub(crate) fn child_ended(&mut self, pid: i32, status: i32) {
-        if let Work::Running(exec) = &mut self.work {
-            exec.child_ended(pid, status);
+        let Work::Running(exec) = &mut self.work else { return };
+        if !exec.child_ended(pid, status) {
+            return;
         }
         if self.step().is_err() || self.send().is_err() {
             self.give_up();

@@ -133,10 +133,13 @@ impl Exec {
         }
     }
 
-    pub(crate) fn child_ended(&mut self, pid: i32, status: i32) {
-        if pid == self.pid && self.status.is_none() {
+    /// Whether this was our command.
+    pub(crate) fn child_ended(&mut self, pid: i32, status: i32) -> bool {
+        let ours = pid == self.pid && self.status.is_none();
+        if ours {
             self.status = Some(status);
         }
+        ours
     }
 
     /// The last reply, once the command has ended and nobody holds its output open.
@@ -183,9 +186,9 @@ fn forward(pipe: &mut Option<impl Read>, output: &mut Vec<u8>, reply: fn(Vec<u8>
 fn start_failure(program: &str, error: &io::Error) -> Reply {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => Failure::CommandNotFound,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory => {
-            Failure::CommandNotRunnable
-        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::ArgumentListTooLong => Failure::CommandNotRunnable,
         _ => Failure::Refused,
     };
     Reply::Failed { kind, message: format!("cannot start {program:?}: {error}") }

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 const O_NONBLOCK: i32 = 0o4000;
 /// Links followed before a path counts as a loop, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// Files of /proc and the like say size 0; this much of them is read to find out.
+/// Files of /proc and /sys do not say their true size. So what claims to be small is
+/// read before its size is announced,
+const MAX_WHOLE: u64 = 64 << 10;
+/// up to this much.
 const MAX_UNSIZED: u64 = 16 << 20;
 
 /// Sends the size of a regular file, then its content.
@@ -34,11 +37,15 @@ fn open_for_reading(path: &str) -> Result<(u64, Box<dyn Read>), Reply> {
         .map_err(|error| failure(path, &error))?;
     let metadata = file.metadata().map_err(|error| failure(path, &error))?;
     require_regular(path, &metadata)?;
-    if metadata.len() > 0 {
+    if metadata.len() > MAX_WHOLE {
         return Ok((metadata.len(), Box::new(file)));
     }
     let mut content = Vec::new();
-    file.take(MAX_UNSIZED).read_to_end(&mut content).map_err(|error| failure(path, &error))?;
+    file.take(MAX_UNSIZED + 1).read_to_end(&mut content).map_err(|error| failure(path, &error))?;
+    if content.len() as u64 > MAX_UNSIZED {
+        let message = format!("{path} does not say its size and is too large to find out");
+        return Err(Reply::Failed { kind: Failure::Refused, message });
+    }
     Ok((content.len() as u64, Box::new(io::Cursor::new(content))))
 }
 
@@ -333,8 +340,11 @@ mod tests {
     }
 
     #[test]
-    fn unsized_files_are_read_to_their_end() {
-        let replies = get(Path::new("/proc/self/status"));
-        assert!(matches!(replies[0], Reply::Size(size) if size > 0));
+    fn files_that_lie_about_their_size_are_read_to_their_end() {
+        for path in ["/proc/self/status", "/sys/class/net/lo/mtu"] {
+            let replies = get(Path::new(path));
+            assert!(matches!(replies[0], Reply::Size(size) if size > 0), "{replies:?}");
+            assert!(matches!(replies.last(), Some(Reply::Done(_))), "{replies:?}");
+        }
     }
 }

@@ -100,6 +100,14 @@ pub(crate) fn install_seccomp_filter(instructions: &[u8]) -> io::Result<()> {
     check(unsafe { syscall(arch::SECCOMP, SECCOMP_SET_MODE_FILTER, 0, &program) }).map(drop)
 }
 
+/// Keeps programs with the same ids from tracing this one, and from opening its
+/// files in /proc. An exec undoes it.
+pub(crate) fn refuse_tracing() -> io::Result<()> {
+    const PR_SET_DUMPABLE: c_int = 4;
+    // SAFETY: integer arguments only.
+    check_int(unsafe { prctl(PR_SET_DUMPABLE, null::<u8>(), null::<u8>(), null::<u8>()) }).map(drop)
+}
+
 /// Asks the kernel to kill this process when its parent ends.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: integer arguments only.

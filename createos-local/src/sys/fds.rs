@@ -128,7 +128,8 @@ pub(crate) fn place_at(fd: OwnedFd, target: c_int) -> io::Result<()> {
         // SAFETY: clears the descriptor flags of a descriptor that we own.
         return check_int(unsafe { fcntl(raw, F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: replaces `target`, which by this function's contract nobody holds.
+    // SAFETY: whatever owned `target` is never used or dropped again: the callers
+    // are launchers, which from here on only exec or exit.
     check_int(unsafe { dup2(fd.as_raw_fd(), target) }).map(drop)
 }
 
@@ -157,7 +158,7 @@ pub(crate) fn close_all_but(kept: &impl AsRawFd) -> io::Result<()> {
 pub(crate) fn move_above_standard(fd: OwnedFd) -> OwnedFd {
     const F_DUPFD_CLOEXEC: c_int = 1030;
     // SAFETY: makes one new descriptor, which is ours alone.
-    match unsafe { fcntl(fd.as_raw_fd(), F_DUPFD_CLOEXEC, 100) } {
+    match unsafe { fcntl(fd.as_raw_fd(), F_DUPFD_CLOEXEC, 10) } {
         -1 => fd,
         // SAFETY: as above.
         moved => unsafe { OwnedFd::from_raw_fd(moved) },

@@ -37,6 +37,12 @@ pub(crate) fn become_namespace_root(clear_groups: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets the effective user id alone. The real one stays, so 0 can come back.
+pub(crate) fn set_effective_uid(id: u32) -> io::Result<()> {
+    // SAFETY: plain id call.
+    check_int(unsafe { setresuid(u32::MAX, id, u32::MAX) }).map(drop)
+}
+
 /// Sets the ids that the kernel uses when this process creates files.
 pub(crate) fn set_filesystem_ids(id: u32) {
     // SAFETY: touches no memory. Both calls return the previous id and never an error.

@@ -97,13 +97,19 @@ pub(crate) fn change_mount(target: &Path, flags: c_ulong) -> io::Result<()> {
     check_int(unsafe { mount(null(), target.as_ptr(), null(), flags, null()) }).map(drop)
 }
 
-/// Swaps the root for the current directory and drops the old one, with
-/// everything mounted below it.
+/// Swaps the root for the current directory. The old root lies over the current
+/// directory, out of reach of absolute paths, until [`drop_old_root`].
 pub(crate) fn pivot_to_current_directory() -> io::Result<()> {
     let here = c".";
-    // SAFETY: constant strings. The old root ends up over the new one and is detached.
-    check(unsafe { syscall(arch::PIVOT_ROOT, here.as_ptr(), here.as_ptr()) })?;
-    check_int(unsafe { umount2(here.as_ptr(), MNT_DETACH) }).map(drop)
+    // SAFETY: constant strings.
+    check(unsafe { syscall(arch::PIVOT_ROOT, here.as_ptr(), here.as_ptr()) }).map(drop)
+}
+
+/// Detaches the old root and everything mounted below it. The current directory
+/// must still be that of the pivot.
+pub(crate) fn drop_old_root() -> io::Result<()> {
+    // SAFETY: constant string.
+    check_int(unsafe { umount2(c".".as_ptr(), MNT_DETACH) }).map(drop)
 }
 
 /// A detached copy of the mount at `path`.
@@ -199,11 +205,14 @@ impl NewFilesystem {
         self.configure(FSCONFIG_CMD_CREATE, None, None, 0)
     }
 
-    /// The created filesystem as a detached mount.
+    /// The created filesystem as a detached mount without devices.
     pub(crate) fn mount(&self) -> io::Result<OwnedFd> {
         const FSMOUNT_CLOEXEC: c_int = 1;
+        const MOUNT_ATTR_NODEV: c_int = 4;
         // SAFETY: integer arguments only.
-        owned(unsafe { syscall(nr::FSMOUNT, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+        owned(unsafe {
+            syscall(nr::FSMOUNT, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV)
+        })
     }
 
     fn configure(

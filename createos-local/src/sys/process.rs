@@ -172,13 +172,20 @@ pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
 
 /// Lowers a limit, soft and hard, to `value` or to what the hard limit allows.
 pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let value = value.min(current_limit(resource)?.hard);
+    set_limit(resource, &Limit { soft: value, hard: value })
+}
+
+fn current_limit(resource: Resource) -> io::Result<Limit> {
     let mut current = Limit { soft: 0, hard: 0 };
     // SAFETY: the structure has the layout of `struct rlimit`.
     check_int(unsafe { getrlimit(resource as c_int, &mut current) })?;
-    let value = value.min(current.hard);
-    let wanted = Limit { soft: value, hard: value };
+    Ok(current)
+}
+
+fn set_limit(resource: Resource, wanted: &Limit) -> io::Result<()> {
     // SAFETY: as above.
-    check_int(unsafe { setrlimit(resource as c_int, &wanted) }).map(drop)
+    check_int(unsafe { setrlimit(resource as c_int, wanted) }).map(drop)
 }
 
 /// Sets the mode bits that new files do not get.
@@ -188,12 +195,15 @@ pub(crate) fn set_umask(mask: u32) {
 }
 
 /// Makes a command the leader of its own session, so that everything it starts
-/// can be found and killed with it.
+/// can be found and killed with it, with the usual soft limit of open files: there
+/// are programs that close every possible one of them at start.
 pub(crate) fn in_new_session(command: &mut Command) -> &mut Command {
-    // SAFETY: between fork and exec only two system calls are made, nothing allocates.
+    const USUAL: u64 = 1024;
+    // SAFETY: between fork and exec only system calls are made, nothing allocates.
     unsafe {
         command.pre_exec(|| {
-            super::unblock_signals()?;
+            let hard = current_limit(Resource::OpenFiles)?.hard;
+            set_limit(Resource::OpenFiles, &Limit { soft: USUAL.min(hard), hard })?;
             new_session()
         })
     }

@@ -5,6 +5,8 @@ use std::ffi::c_int;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
+pub(crate) const SIGHUP: c_int = 1;
+pub(crate) const SIGINT: c_int = 2;
 pub(crate) const SIGCHLD: c_int = 17;
 
 /// glibc's `sigset_t`.

@@ -2,8 +2,9 @@
 //!
 //! Version 1, version 2 and both at once are found by trying. Everything is made
 //! below the engine's own groups, so limits around the engine hold for sandboxes
-//! too; where version 2 forbids that (a group with processes cannot pass on
-//! controllers), the nearest ancestor that allows it is used.
+//! too. Where version 2 forbids that (a group with processes cannot pass on
+//! controllers), the nearest ancestor is used that passes some on already: what
+//! concerns other people's groups is not changed.
 
 use crate::failure::{Context, Result};
 use crate::protocol::{Boot, Facts};
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 const CPU_PERIOD_US: u64 = 100_000;
-/// How long killed processes may take to leave a group.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long what a killed engine left may take to end.
+const LEFTOVERS: Duration = Duration::from_secs(5);
 
 /// This engine's directories, one in each tree that is of use.
 pub(crate) struct Groups {
@@ -70,19 +71,19 @@ impl Groups {
     /// Makes the groups of a sandbox, with its limits set.
     pub(crate) fn create(&self, boot: &Boot) -> Result<Group> {
         let mut group = Group { dirs: Vec::new() };
-        for tree in &self.trees {
+        let made = self.trees.iter().try_for_each(|tree| {
             let dir = tree.dir.join(&boot.id);
             match fs::create_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    group.remove();
-                    return Err(format!("cannot create {}: {error}", dir.display()).into());
+                    return Err(error).context(&format!("create {}", dir.display()));
                 }
                 _ => group.dirs.push(GroupDir { dir, unified: tree.unified }),
             }
-            if let Err(error) = tree.set_limits(boot) {
-                group.remove();
-                return Err(error);
-            }
+            tree.set_limits(boot)
+        });
+        if let Err(error) = made {
+            group.try_remove();
+            return Err(error);
         }
         Ok(group)
     }
@@ -125,12 +126,11 @@ impl Tree {
     }
 
     fn end_leftovers(&self) {
+        let deadline = Instant::now() + LEFTOVERS;
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let dir = GroupDir { dir: entry.path(), unified: self.unified };
-                dir.kill();
-                dir.remove();
+                GroupDir { dir: entry.path(), unified: self.unified }.remove(deadline);
             }
         }
     }
@@ -148,9 +148,10 @@ struct GroupDir {
 
 impl Group {
     /// The version 2 group, which a process can be started in.
-    pub(crate) fn unified(&self) -> Option<OwnedFd> {
-        let group = self.dirs.iter().find(|group| group.unified)?;
-        File::open(&group.dir).ok().map(OwnedFd::from)
+    pub(crate) fn unified(&self) -> Result<Option<OwnedFd>> {
+        let group = self.dirs.iter().find(|group| group.unified);
+        let open = |group: &GroupDir| File::open(&group.dir).context("open a control group");
+        Ok(group.map(open).transpose()?.map(OwnedFd::from))
     }
 
     /// Moves a process, not yet running anything, into the version 1 groups.
@@ -168,10 +169,14 @@ impl Group {
         }
     }
 
-    pub(crate) fn remove(&self) {
-        for group in &self.dirs {
-            group.remove();
-        }
+    /// Whether everything is gone. Killed processes take a moment to leave.
+    pub(crate) fn try_remove(&self) -> bool {
+        self.dirs.iter().fold(true, |gone, group| group.try_remove() && gone)
+    }
+
+    /// Removes everything, and waits for it. Blocks.
+    pub(crate) fn remove(&self, deadline: Instant) {
+        self.dirs.iter().for_each(|group| group.remove(deadline));
     }
 
     pub(crate) fn was_out_of_memory(&self) -> bool {
@@ -197,31 +202,32 @@ impl GroupDir {
         }
     }
 
-    /// A group goes once its last process is gone, which can take a moment.
-    fn remove(&self) {
-        let deadline = Instant::now() + DRAIN;
-        while let Err(error) = fs::remove_dir(&self.dir) {
-            if error.kind() == io::ErrorKind::NotFound || Instant::now() > deadline {
-                return;
+    fn try_remove(&self) -> bool {
+        match fs::remove_dir(&self.dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(_) => {
+                self.kill();
+                false
             }
-            self.kill();
+        }
+    }
+
+    fn remove(&self, deadline: Instant) {
+        while !self.try_remove() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
 impl Hierarchy {
+    /// Makes our directory as far down as it can be of use.
     fn claim(self, name: &str) -> Result<Tree> {
-        let controllers = if self.unified { Vec::new() } else { self.controllers.clone() };
-        // Highest first would escape outer limits: begin at our own group.
         let mut last = None;
         for parent in self.own.ancestors().take_while(|dir| dir.starts_with(&self.mount)) {
             let dir = parent.join(name);
             match self.try_parent(parent, &dir) {
-                Ok(enabled) => {
-                    let controllers = if self.unified { enabled } else { controllers };
-                    return Ok(Tree { dir, unified: self.unified, controllers });
-                }
+                Ok(controllers) => return Ok(Tree { dir, unified: self.unified, controllers }),
                 Err(error) => last = last.or(Some((dir, error))),
             }
         }
@@ -229,19 +235,36 @@ impl Hierarchy {
         Err(format!("cannot use control groups at {}: {error}", dir.display()).into())
     }
 
-    /// Makes our directory below `parent`; in version 2, passes controllers on to it.
+    /// Makes our directory below `parent` and returns the controllers that work there.
     fn try_parent(&self, parent: &Path, dir: &Path) -> io::Result<Vec<&'static str>> {
-        if self.unified && !self.controllers.is_empty() {
-            enable(parent, &self.controllers)?;
-        }
+        let passed_on = if self.unified && !self.controllers.is_empty() {
+            self.passed_on(parent)?
+        } else {
+            self.controllers.clone()
+        };
         match fs::create_dir(dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        if self.unified && !self.controllers.is_empty() {
-            enable(dir, &self.controllers)?;
+        if self.unified && !passed_on.is_empty() {
+            enable(dir, &passed_on).inspect_err(|_| drop(fs::remove_dir(dir)))?;
         }
-        Ok(self.controllers.clone())
+        Ok(passed_on)
+    }
+
+    /// Controllers that a version 2 group gives its children. Only our own is changed.
+    fn passed_on(&self, parent: &Path) -> io::Result<Vec<&'static str>> {
+        if parent == self.own {
+            enable(parent, &self.controllers)?;
+        }
+        let enabled = fs::read_to_string(parent.join("cgroup.subtree_control"))?;
+        let enabled: Vec<&str> = enabled.split_whitespace().collect();
+        let wanted = self.controllers.iter().copied();
+        let passed_on: Vec<_> = wanted.filter(|name| enabled.contains(name)).collect();
+        if passed_on.is_empty() {
+            return Err(io::Error::other("no controller is passed on to its groups"));
+        }
+        Ok(passed_on)
     }
 }
 

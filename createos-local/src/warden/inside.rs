@@ -16,7 +16,8 @@ const AGENT_DESCRIPTOR: i32 = 3;
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const READ_ONLY_PROC: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
-const HIDDEN_FILES: [&str; 8] = [
+const HIDDEN_FILES: [&str; 9] = [
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
@@ -26,20 +27,39 @@ const HIDDEN_FILES: [&str; 8] = [
     "/proc/sysrq-trigger",
     "/proc/timer_list",
 ];
-const HIDDEN_DIRECTORIES: [&str; 3] = ["/proc/acpi", "/proc/scsi", "/sys/firmware"];
+const HIDDEN_DIRECTORIES: [&str; 5] =
+    ["/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/devices/virtual/powercap", "/sys/firmware"];
 
-fn at(path: &str) -> std::path::PathBuf {
-    Path::new(ROOT).join(path)
+/// The engine may be spared by the memory killer; what runs inside is not.
+pub(crate) fn forget_priority() {
+    let path = "/proc/self/oom_score_adj";
+    let spared = fs::read_to_string(path).is_ok_and(|score| score.starts_with('-'));
+    if spared {
+        let _ = fs::write(path, "0");
+    }
 }
 
-/// Attaches the overlays and makes sure they can be written: the kernel turns an
-/// overlay that it cannot work with read-only without saying so.
-pub(crate) fn attach(system: &OwnedFd, usr: Option<&OwnedFd>) -> Result<()> {
+/// The host's device files as mounts, taken while its /dev is in sight.
+pub(crate) fn host_devices() -> Result<Vec<(&'static str, OwnedFd)>> {
+    let take = |name| {
+        let device = sys::clone_mount(&Path::new("/dev").join(name));
+        Ok((name, device.context(&format!("show /dev/{name}"))?))
+    };
+    DEVICES.into_iter().map(take).collect()
+}
+
+/// Makes the new root ours, before anything is mounted in it: what a guest left there
+/// may be links, and must not lead out. The host's root stays mounted, out of reach of
+/// paths, until [`leave_host`]: the kernel gives a new /proc only where one is in sight.
+pub(crate) fn enter(system: &OwnedFd, usr: Option<&OwnedFd>) -> Result<()> {
     sys::attach_mount(system, Path::new(ROOT)).context("attach the root filesystem")?;
+    std::env::set_current_dir(ROOT).context("enter the new root")?;
+    sys::pivot_to_current_directory().context("swap the root")?;
     if let Some(usr) = usr {
-        sys::attach_mount(usr, &at("usr")).context("attach /usr")?;
+        sys::attach_mount(usr, Path::new("/usr")).context("attach /usr")?;
     }
-    for path in [ROOT, "mnt/usr"] {
+    // The kernel turns an overlay that it cannot work with read-only without saying so.
+    for path in ["/", "/usr"] {
         if sys::is_read_only(Path::new(path)).context("look at the root filesystem")? {
             return Err(format!("the kernel made the overlay at {path} read-only").into());
         }
@@ -47,39 +67,48 @@ pub(crate) fn attach(system: &OwnedFd, usr: Option<&OwnedFd>) -> Result<()> {
     Ok(())
 }
 
+pub(crate) fn leave_host() -> Result<()> {
+    sys::drop_old_root().context("leave the host's root")?;
+    std::env::set_current_dir("/").context("enter the new root")
+}
+
 /// The filesystems that every Linux machine has.
-pub(crate) fn mount_system(many_ids: bool) -> Result<()> {
+pub(crate) fn mount_system(devices: &[(&str, OwnedFd)], many_ids: bool) -> Result<()> {
     let quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    mount_proc(&at("proc"))?;
-    sys::mount_fs("sysfs", &at("sys"), quiet | MS_RDONLY, "").context("mount /sys")?;
-    sys::mount_fs("tmpfs", &at("run"), MS_NOSUID | MS_NODEV, "mode=755,size=64m")
+    mount_proc(Path::new("/proc"))?;
+    sys::mount_fs("sysfs", Path::new("/sys"), quiet | MS_RDONLY, "").context("mount /sys")?;
+    sys::mount_fs("tmpfs", Path::new("/run"), MS_NOSUID | MS_NODEV, "mode=755,size=64m")
         .context("mount /run")?;
-    mount_devices(many_ids)
+    mount_devices(devices, many_ids)
 }
 
 pub(crate) fn mount_proc(target: &Path) -> Result<()> {
     sys::mount_fs("proc", target, MS_NOSUID | MS_NODEV | MS_NOEXEC, "").context("mount /proc")
 }
 
-fn mount_devices(many_ids: bool) -> Result<()> {
-    let quiet = MS_NOSUID | MS_NOEXEC;
-    sys::mount_fs("tmpfs", &at("dev"), MS_NOSUID, "mode=755,size=64k").context("mount /dev")?;
-    for device in DEVICES {
-        let (host, node) = (Path::new("/dev").join(device), at("dev").join(device));
+fn mount_devices(devices: &[(&str, OwnedFd)], many_ids: bool) -> Result<()> {
+    let (dev, quiet) = (Path::new("/dev"), MS_NOSUID | MS_NOEXEC);
+    sys::mount_fs("tmpfs", dev, MS_NOSUID, "mode=755,size=64k").context("mount /dev")?;
+    for (name, device) in devices {
+        // Read-only spares the host's file its times; what is written to a device is none
+        // of the mount's business.
+        let fixed = MS_REMOUNT | MS_BIND | MS_RDONLY | quiet;
+        let node = dev.join(name);
         File::create(&node)
-            .and_then(|_| sys::bind(&host, &node, 0))
-            .context(&format!("show {}", host.display()))?;
+            .and_then(|_| sys::attach_mount(device, &node))
+            .and_then(|()| sys::change_mount(&node, fixed))
+            .context(&format!("show {}", node.display()))?;
     }
     for name in ["pts", "shm", "mqueue"] {
-        fs::create_dir(at("dev").join(name)).context("create a directory in /dev")?;
+        fs::create_dir(dev.join(name)).context("create a directory in /dev")?;
     }
     // 5 is the tty group everywhere; with a single id it does not exist.
     let group = if many_ids { ",gid=5" } else { "" };
     let options = format!("newinstance,ptmxmode=0666,mode=0620{group}");
-    sys::mount_fs("devpts", &at("dev/pts"), quiet, &options).context("mount /dev/pts")?;
-    sys::mount_fs("tmpfs", &at("dev/shm"), MS_NOSUID | MS_NODEV, "mode=1777,size=64m")
+    sys::mount_fs("devpts", &dev.join("pts"), quiet, &options).context("mount /dev/pts")?;
+    sys::mount_fs("tmpfs", &dev.join("shm"), MS_NOSUID | MS_NODEV, "mode=1777,size=64m")
         .context("mount /dev/shm")?;
-    sys::mount_fs("mqueue", &at("dev/mqueue"), quiet | MS_NODEV, "").context("mount mqueue")?;
+    sys::mount_fs("mqueue", &dev.join("mqueue"), quiet | MS_NODEV, "").context("mount mqueue")?;
     for (name, target) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -87,7 +116,7 @@ fn mount_devices(many_ids: bool) -> Result<()> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        symlink(target, at("dev").join(name)).context("create a link in /dev")?;
+        symlink(target, dev.join(name)).context("create a link in /dev")?;
     }
     Ok(())
 }
@@ -95,39 +124,26 @@ fn mount_devices(many_ids: bool) -> Result<()> {
 /// The agent's directory, which nothing inside can change, with its socket.
 pub(crate) fn open_agent_socket() -> Result<UnixListener> {
     let doing = "prepare the agent's socket";
-    let (own, run) = (at(".cos"), at(".cos/run"));
+    let (own, run) = (Path::new("/.cos"), Path::new("/.cos/run"));
     let fixed = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV;
-    sys::bind(&own, &own, 0).context(doing)?;
-    sys::mount_fs("tmpfs", &run, MS_NOSUID | MS_NODEV, "mode=700,size=4k").context(doing)?;
+    sys::bind(own, own, 0).context(doing)?;
+    sys::mount_fs("tmpfs", run, MS_NOSUID | MS_NODEV, "mode=700,size=4k").context(doing)?;
     let listener = UnixListener::bind(run.join("sock")).context(doing)?;
-    sys::change_mount(&run, fixed).context(doing)?;
-    sys::change_mount(&own, fixed).context(doing)?;
+    sys::change_mount(run, fixed).context(doing)?;
+    sys::change_mount(own, fixed).context(doing)?;
     Ok(listener)
 }
 
-/// Makes the new root the only one.
-pub(crate) fn enter() -> Result<()> {
-    std::env::set_current_dir(ROOT).context("enter the new root")?;
-    sys::pivot_to_current_directory().context("swap the root")?;
-    std::env::set_current_dir("/").context("enter the new root")
-}
-
-/// Hostname, and the files that say it; those that the user changed stay.
+/// Hostname, and the files that say it. Those that exist are the user's; and where
+/// none can be made, somebody inside wanted it so.
 pub(crate) fn name_machine(hostname: &str) -> Result<()> {
     sys::set_hostname(hostname).context("set the hostname")?;
-    write_once("/etc/hostname", &format!("{hostname}\n"))?;
-    write_once(
-        "/etc/hosts",
-        &format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 {hostname}\n"),
-    )
-}
-
-fn write_once(path: &str, content: &str) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file.write_all(content.as_bytes()).context(&format!("write {path}")),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).context(&format!("create {path}")),
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 {hostname}\n");
+    for (path, content) in [("/etc/hostname", format!("{hostname}\n")), ("/etc/hosts", hosts)] {
+        let file = OpenOptions::new().write(true).create_new(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(content.as_bytes()));
     }
+    Ok(())
 }
 
 /// Covers the parts of /proc and /sys that concern the whole machine.
@@ -164,8 +180,10 @@ pub(crate) fn open_loopback(address: [u8; 4]) -> Result<()> {
     }
 }
 
-/// Without control groups: limits per process, and on processes.
+/// Without control groups: limits per process, and on processes. What the kernel counts
+/// for the user who owns the namespace, it shares out.
 pub(crate) fn limit_as_user(memory_bytes: u64, max_processes: u32) -> Result<()> {
+    let _ = fs::write("/proc/sys/user/max_inotify_instances", "64");
     sys::limit(sys::Resource::Data, memory_bytes).context("limit memory")?;
     sys::limit(sys::Resource::Processes, u64::from(max_processes)).context("limit processes")
 }
@@ -175,8 +193,10 @@ pub(crate) fn become_agent(
     seccomp: &[Vec<u8>],
     listener: UnixListener,
     go: &File,
+    report_ready: impl FnOnce() -> Result<()>,
 ) -> Result<Infallible> {
-    sys::limit(sys::Resource::Core, 0).context("limit core dumps")?;
+    // 1, not 0: only then does the kernel not start the host's crash handler either.
+    sys::limit(sys::Resource::Core, 1).context("limit core dumps")?;
     sys::limit(sys::Resource::OpenFiles, 1 << 20).context("limit open files")?;
     for standard in 0..=2 {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null");
@@ -196,5 +216,6 @@ pub(crate) fn become_agent(
         // It died before the line above took effect.
         return Err("the warden is gone".into());
     }
+    report_ready()?;
     sys::execute(c"/.cos/agent").context("start the agent")
 }

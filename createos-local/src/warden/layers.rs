@@ -9,7 +9,7 @@ use std::path::Path;
 #[derive(Clone, Copy)]
 pub(crate) enum Creator {
     /// Host root, over layers whose ids are mapped: 0 on disk is this id for the kernel.
-    Root { base_id: u32 },
+    Root { base: u32 },
     /// Root of a user namespace that maps to an ordinary user.
     User,
 }
@@ -28,10 +28,10 @@ pub(crate) fn overlay(lower: &str, private: &Path, creator: Creator) -> Result<O
             filesystem.set_flag("userxattr").context(&doing)?;
             filesystem.create().context(&doing)?;
         }
-        Creator::Root { base_id } => {
+        Creator::Root { base } => {
             // The kernel makes the work directory with our filesystem ids. Id 0 does not
             // exist under the mapping: the overlay would silently become read-only.
-            sys::set_filesystem_ids(base_id);
+            sys::set_filesystem_ids(base);
             let created = sys::raise_effective_capabilities().and_then(|()| filesystem.create());
             sys::set_filesystem_ids(0);
             created.context(&doing)?;
@@ -72,6 +72,8 @@ pub(crate) fn attach_mapped(source: &Path, target: &Path, mapping: &OwnedFd) -> 
     let doing = format!("map the ids of {}", source.display());
     std::fs::create_dir_all(target).context(&doing)?;
     let mount = sys::clone_mount(source).context(&doing)?;
-    sys::map_ids(&mount, mapping).context(&doing)?;
+    sys::map_ids(&mount, mapping).context(&format!(
+        "{doing} (its filesystem must be ext4, xfs, btrfs or tmpfs, and the kernel 5.19 or newer)"
+    ))?;
     sys::attach_mount(&mount, target).context(&doing)
 }

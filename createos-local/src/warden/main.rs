@@ -14,15 +14,18 @@ mod launcher;
 mod layers;
 mod probe;
 mod protocol;
+mod ranges;
 mod sandbox;
 #[path = "../sys/mod.rs"]
 mod sys;
 
+use cgroup::Group;
 use failure::{Context, Result};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Report};
 use sandbox::{Sandbox, State};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use sys::{POLLIN, PollFd};
 
 fn main() {
@@ -51,13 +54,33 @@ struct Warden<'a> {
     signals: OwnedFd,
     host: launcher::Host,
     sandboxes: Vec<Sandbox>,
+    /// Ended sandboxes whose groups are not gone yet.
+    draining: Vec<Draining>,
+    /// Boots of sandboxes whose last life is still on its way out.
+    queued: Vec<Boot>,
 }
+
+struct Draining {
+    id: String,
+    group: Group,
+    /// To be sent when it is done.
+    reports: Vec<Report>,
+    deadline: Instant,
+}
+
+/// How long killed processes may take to leave a group.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often to look whether they have.
+const DRAIN_STEP_MS: u32 = 2;
 
 impl<'a> Warden<'a> {
     /// Waits for the configuration, prepares the machine and reports what it found.
     fn start(socket: &'a OwnedFd, data_dir: PathBuf) -> Result<Self> {
         std::env::set_current_dir(&data_dir).context("enter the data directory")?;
-        let signals = sys::signal_descriptor(&[sys::SIGCHLD]).context("watch child processes")?;
+        // A service manager may signal every process of the service. Only the engine
+        // ends the warden, by closing the socket.
+        let watched = [sys::SIGCHLD, sys::SIGHUP, sys::SIGINT, sys::SIGTERM];
+        let signals = sys::signal_descriptor(&watched).context("watch signals")?;
 
         let mut buffer = vec![0; MAX_PACKET];
         let length = sys::receive_packet(socket, &mut buffer)
@@ -67,8 +90,7 @@ impl<'a> Warden<'a> {
             return Err("the first command must configure".into());
         };
         let mut facts = Facts::default();
-        let host = launcher::Host::prepare(data_dir, configure, &mut facts);
-        let host = match host {
+        let host = match launcher::Host::prepare(data_dir, configure, &mut facts) {
             Ok(host) => host,
             Err(error) => {
                 send(socket, &Report::Failed { ticket: 0, message: error.to_string() }, None);
@@ -76,7 +98,8 @@ impl<'a> Warden<'a> {
             }
         };
         send(socket, &Report::Configured(facts), None);
-        Ok(Self { socket, signals, host, sandboxes: Vec::new() })
+        let (sandboxes, draining, queued) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { socket, signals, host, sandboxes, draining, queued })
     }
 
     fn serve(&mut self) -> Result<()> {
@@ -86,13 +109,15 @@ impl<'a> Warden<'a> {
                 vec![PollFd::new(self.socket, POLLIN), PollFd::new(&self.signals, POLLIN)];
             let statuses = self.sandboxes.iter().filter_map(Sandbox::launch_status);
             poll.extend(statuses.map(|pipe| PollFd::new(pipe, POLLIN)));
-            sys::poll_fds(&mut poll, None).context("wait for work")?;
+            let timeout = (!self.draining.is_empty()).then_some(DRAIN_STEP_MS);
+            sys::poll_fds(&mut poll, timeout).context("wait for work")?;
 
             self.advance_launches();
             if poll[1].is_readable() {
                 sys::drain_signals(&self.signals);
                 self.reap();
             }
+            self.drain();
             if poll[0].is_readable() {
                 match sys::receive_packet(self.socket, &mut buffer).context("receive a command")? {
                     Some(length) => self.obey(Command::parse(&buffer[..length])?),
@@ -107,14 +132,11 @@ impl<'a> Warden<'a> {
             // A second configuration would change the ground under living sandboxes.
             Command::Configure(_) => {}
             Command::Boot(boot) => self.boot(boot),
-            Command::Stop { ticket, id } => {
-                match self.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
-                    Some(sandbox) => {
-                        if let Some(report) = sandbox.stop(ticket) {
-                            self.report(&report);
-                        }
-                    }
-                    None => self.report(&Report::Stopped { ticket }),
+            Command::Stop { ticket, id } => self.stop(ticket, &id),
+            Command::Abandon { boot } => {
+                self.queued.retain(|queued| queued.ticket != boot);
+                if let Some(sandbox) = self.sandboxes.iter_mut().find(|s| s.boot == boot) {
+                    sandbox.stop(None);
                 }
             }
         }
@@ -122,17 +144,32 @@ impl<'a> Warden<'a> {
 
     fn boot(&mut self, boot: Boot) {
         let ticket = boot.ticket;
-        let exists = self.sandboxes.iter().any(|sandbox| sandbox.id == boot.id);
-        let launched = if exists {
-            Err("the sandbox is already running".into())
-        } else {
-            self.host.launch(boot)
+        let is_draining = self.draining.iter().any(|draining| draining.id == boot.id);
+        let launched = match self.sandboxes.iter().find(|sandbox| sandbox.id == boot.id) {
+            None if !is_draining => self.host.launch(boot),
+            Some(Sandbox { state: State::Launching(_) | State::Running, .. }) => {
+                Err("the sandbox is already running".into())
+            }
+            _ => return self.queued.push(boot),
         };
         match launched {
             Ok(sandbox) => self.sandboxes.push(sandbox),
-            Err(error) => {
-                self.report(&Report::Failed { ticket, message: error.to_string() });
+            Err(error) => self.report(&Report::Failed { ticket, message: error.to_string() }),
+        }
+    }
+
+    fn stop(&mut self, ticket: u64, id: &str) {
+        for boot in self.queued.extract_if(.., |boot| boot.id == id) {
+            let message = "the sandbox was stopped before it was booted".to_owned();
+            send(self.socket, &Report::Failed { ticket: boot.ticket, message }, None);
+        }
+        match self.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
+            Some(sandbox) => {
+                if let Some(report) = sandbox.stop(Some(ticket)) {
+                    self.report(&report);
+                }
             }
+            None => self.report(&Report::Stopped { ticket }),
         }
     }
 
@@ -140,8 +177,7 @@ impl<'a> Warden<'a> {
     fn advance_launches(&mut self) {
         for sandbox in &mut self.sandboxes {
             if let Some(report) = sandbox.advance_launch() {
-                let booted = matches!(report, Report::Booted { .. });
-                send(self.socket, &report, booted.then(|| sandbox.pidfd.as_fd()));
+                send(self.socket, &report, Some(sandbox.pidfd.as_fd()));
             }
         }
     }
@@ -154,22 +190,28 @@ impl<'a> Warden<'a> {
                 continue;
             };
             let sandbox = self.sandboxes.swap_remove(index);
-            let reason = sandbox.end_reason(status);
-            sandbox.group.remove();
-            match sandbox.state {
-                State::Stopping { tickets } => {
-                    for ticket in tickets {
-                        self.report(&Report::Stopped { ticket });
-                    }
-                }
-                State::Running => {
-                    self.report(&Report::Ended { id: sandbox.id, reason });
-                }
-                State::Launching { ticket, .. } => {
-                    let message = format!("the launcher ended: {reason}");
-                    self.report(&Report::Failed { ticket, message });
-                }
-                State::Failed => {}
+            let reports = sandbox.last_reports(status);
+            self.host.release(sandbox.range);
+            let Sandbox { id, group, .. } = sandbox;
+            let deadline = Instant::now() + DRAIN;
+            self.draining.push(Draining { id, group, reports, deadline });
+        }
+    }
+
+    /// Removes the groups of ended sandboxes, reports their end, and lets boots go on
+    /// that waited for it.
+    fn drain(&mut self) {
+        let (now, socket, before) = (Instant::now(), self.socket, self.draining.len());
+        self.draining.retain(|draining| {
+            let kept = !draining.group.try_remove() && now < draining.deadline;
+            if !kept {
+                draining.reports.iter().for_each(|report| send(socket, report, None));
+            }
+            kept
+        });
+        if self.draining.len() < before {
+            for boot in std::mem::take(&mut self.queued) {
+                self.boot(boot);
             }
         }
     }
@@ -182,9 +224,13 @@ impl<'a> Warden<'a> {
         for sandbox in &mut self.sandboxes {
             sandbox.kill();
         }
+        let deadline = Instant::now() + DRAIN;
         for sandbox in self.sandboxes.drain(..) {
             let _ = sys::wait_for(sandbox.pid);
-            sandbox.group.remove();
+            sandbox.group.remove(deadline);
+        }
+        for draining in self.draining.drain(..) {
+            draining.group.remove(deadline);
         }
         self.host.groups.remove_all();
     }

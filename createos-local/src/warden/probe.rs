@@ -5,6 +5,7 @@
 
 use crate::failure::{Context, Result};
 use crate::layers::{self, Creator};
+use crate::ranges::Ranges;
 use crate::sys::{self, Forked};
 use crate::{inside, launcher};
 use std::fs::{self, File};
@@ -78,14 +79,16 @@ fn proc_mount(dir: &Path) -> Result<()> {
 }
 
 fn overlay(dir: &Path) -> Result<()> {
-    let creator = if sys::effective_uid() == 0 {
-        Creator::Root { base_id: launcher::stage_for_root(dir)? }
+    let (below, creator) = if sys::effective_uid() == 0 {
+        let range = Ranges::prepare(dir)?.range(0);
+        (format!("{}/", range.stage), Creator::Root { base: range.base })
     } else {
         std::env::set_current_dir(dir).context("enter the directory")?;
         become_root_of(sys::NEW_USER | sys::NEW_NS)?;
-        Creator::User
+        (String::new(), Creator::User)
     };
-    let mount = layers::overlay("cache", Path::new("sandboxes/probe"), creator)?;
+    let private = format!("{below}sandboxes/probe");
+    let mount = layers::overlay(&format!("{below}cache"), Path::new(&private), creator)?;
     sys::attach_mount(&mount, Path::new("mnt")).context("attach an overlay")?;
     if sys::is_read_only(Path::new("mnt")).context("look at the overlay")? {
         return Err("the kernel made the overlay read-only".into());

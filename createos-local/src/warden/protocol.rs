@@ -21,6 +21,10 @@ pub(crate) enum Command {
         ticket: u64,
         id: String,
     },
+    /// Ends the sandbox that the boot with this ticket made, if it did. Not answered.
+    Abandon {
+        boot: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,7 @@ pub(crate) enum Report {
     /// A sandbox ended without being asked to.
     Ended {
         id: String,
+        pid: i32,
         reason: String,
     },
 }
@@ -134,6 +139,7 @@ impl Command {
                 .u32(boot.max_processes)
                 .finish(),
             Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
+            Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
         }
     }
 
@@ -163,6 +169,7 @@ impl Command {
                 max_processes: reader.u32()?,
             }),
             2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            3 => Self::Abandon { boot: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| command)
@@ -183,7 +190,9 @@ impl Report {
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
             Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
             Self::Stopped { ticket } => writer.u8(3).u64(*ticket).finish(),
-            Self::Ended { id, reason } => writer.u8(4).text(id).text(reason).finish(),
+            Self::Ended { id, pid, reason } => {
+                writer.u8(4).text(id).i32(*pid).text(reason).finish()
+            }
         }
     }
 
@@ -201,7 +210,11 @@ impl Report {
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
             2 => Self::Failed { ticket: reader.u64()?, message: reader.text()?.to_owned() },
             3 => Self::Stopped { ticket: reader.u64()? },
-            4 => Self::Ended { id: reader.text()?.to_owned(), reason: reader.text()?.to_owned() },
+            4 => Self::Ended {
+                id: reader.text()?.to_owned(),
+                pid: reader.i32()?,
+                reason: reader.text()?.to_owned(),
+            },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| report)
@@ -233,6 +246,7 @@ mod tests {
                 max_processes: 512,
             }),
             Command::Stop { ticket: 8, id: "sb-1".into() },
+            Command::Abandon { boot: 7 },
         ] {
             let packet = command.to_packet();
             for length in 0..packet.len() {
@@ -255,7 +269,7 @@ mod tests {
             Report::Booted { ticket: 1, pid: 42 },
             Report::Failed { ticket: 2, message: "no".into() },
             Report::Stopped { ticket: 3 },
-            Report::Ended { id: "sb".into(), reason: "killed".into() },
+            Report::Ended { id: "sb".into(), pid: 42, reason: "killed".into() },
         ] {
             let packet = report.to_packet();
             for length in 0..packet.len() {

@@ -7,76 +7,97 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
+/// What a launcher writes right before it becomes the agent. Only then is the end of
+/// its pipe good news: the pipe of one that is killed ends as well.
+pub(crate) const READY: u8 = 0;
+
 pub(crate) struct Sandbox {
     pub(crate) id: String,
+    /// Ticket of the boot that made it.
+    pub(crate) boot: u64,
     /// PID 1 of the sandbox, as this namespace sees it.
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) group: Group,
+    /// Its range of ids.
+    pub(crate) range: usize,
     pub(crate) state: State,
 }
 
 pub(crate) enum State {
-    /// The launcher works. Its pipe closes when the agent takes over, or holds
-    /// the reason why it did not.
-    Launching {
-        ticket: u64,
-        status: File,
-        /// Held until then: the launcher sees it end if the warden dies under it.
-        _alive: OwnedFd,
-    },
+    Launching(Launch),
     Running,
     /// Killed on request; answered when it is gone.
     Stopping {
         tickets: Vec<u64>,
     },
-    /// The launch failed and was reported; only the process is left to reap.
-    Failed,
+    /// The launch failed; reported when the process is gone, so that a new boot finds
+    /// the place free.
+    Failed {
+        message: String,
+    },
+}
+
+/// A launcher at work.
+pub(crate) struct Launch {
+    /// Holds what the launcher tells; gone once it has told everything.
+    pub(crate) status: Option<File>,
+    pub(crate) told: Vec<u8>,
+    /// Held until then: the launcher sees it end if the warden dies under it.
+    pub(crate) _alive: OwnedFd,
 }
 
 impl Sandbox {
     pub(crate) fn launch_status(&self) -> Option<&File> {
         match &self.state {
-            State::Launching { status, .. } => Some(status),
+            State::Launching(launch) => launch.status.as_ref(),
             _ => None,
         }
     }
 
-    /// The outcome of a launch that has come to its end; nothing while it goes on.
+    /// Looks at a launch; the report, when it has succeeded.
     pub(crate) fn advance_launch(&mut self) -> Option<Report> {
-        let State::Launching { ticket, status, .. } = &mut self.state else { return None };
-        let ticket = *ticket;
-        let mut message = vec![0; 4096];
-        match status.read(&mut message) {
-            Ok(0) => {
+        let State::Launching(launch) = &mut self.state else { return None };
+        let mut chunk = [0; 4096];
+        loop {
+            match launch.status.as_mut()?.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) => launch.told.extend_from_slice(&chunk[..length]),
+                // Nothing more yet: the pipe does not block.
+                Err(_) => return None,
+            }
+        }
+        launch.status = None;
+        match launch.told.strip_prefix(&[READY]).unwrap_or(&launch.told) {
+            // Killed before it could say anything: its end will tell why.
+            [] if launch.told.is_empty() => None,
+            [] => {
                 self.state = State::Running;
-                Some(Report::Booted { ticket, pid: self.pid })
+                Some(Report::Booted { ticket: self.boot, pid: self.pid })
             }
-            Ok(length) => {
-                let message = String::from_utf8_lossy(&message[..length]).into_owned();
+            message => {
+                let message = String::from_utf8_lossy(message).into_owned();
                 self.kill();
-                self.state = State::Failed;
-                Some(Report::Failed { ticket, message })
+                self.state = State::Failed { message };
+                None
             }
-            // Nothing yet: the pipe does not block.
-            Err(_) => None,
         }
     }
 
     /// Kills the sandbox. Whoever waits for its launch gets the report returned.
-    pub(crate) fn stop(&mut self, ticket: u64) -> Option<Report> {
+    pub(crate) fn stop(&mut self, ticket: Option<u64>) -> Option<Report> {
         self.kill();
         if let State::Stopping { tickets } = &mut self.state {
-            tickets.push(ticket);
+            tickets.extend(ticket);
             return None;
         }
-        let stopping = State::Stopping { tickets: vec![ticket] };
+        let stopping = State::Stopping { tickets: ticket.into_iter().collect() };
         match std::mem::replace(&mut self.state, stopping) {
-            State::Launching { ticket, .. } => {
+            State::Launching(_) | State::Failed { .. } => {
                 let message = "the sandbox was stopped while it was booting".to_owned();
-                Some(Report::Failed { ticket, message })
+                Some(Report::Failed { ticket: self.boot, message })
             }
-            _ => None,
+            State::Running | State::Stopping { .. } => None,
         }
     }
 
@@ -86,11 +107,28 @@ impl Sandbox {
         let _ = sys::send_signal(self.pid, sys::SIGKILL);
     }
 
-    /// Why it ended, in words.
-    pub(crate) fn end_reason(&self, status: i32) -> String {
+    /// What to report now that its process is gone.
+    pub(crate) fn last_reports(&self, status: i32) -> Vec<Report> {
+        let reason = self.end_reason(status);
+        match &self.state {
+            State::Stopping { tickets } => {
+                tickets.iter().map(|ticket| Report::Stopped { ticket: *ticket }).collect()
+            }
+            State::Running => vec![Report::Ended { id: self.id.clone(), pid: self.pid, reason }],
+            State::Launching(_) => {
+                let message = format!("the sandbox ended while it was booting: {reason}");
+                vec![Report::Failed { ticket: self.boot, message }]
+            }
+            State::Failed { message } => {
+                vec![Report::Failed { ticket: self.boot, message: message.clone() }]
+            }
+        }
+    }
+
+    fn end_reason(&self, status: i32) -> String {
         match sys::exit_status(status) {
             Err(sys::SIGKILL) if self.group.was_out_of_memory() => {
-                "it ran out of memory".to_owned()
+                "its first process was killed; memory had run out inside".to_owned()
             }
             Err(signal) => format!("its first process was killed by signal {signal}"),
             Ok(code) => format!("its first process ended with code {code}"),

@@ -1,7 +1,8 @@
 //! The engine's end of a conversation with the agent inside a sandbox.
 //!
-//! The agent lives with the guest and may be the guest: lengths are bounded, every
-//! wait has an end, and nothing it says reaches beyond its own sandbox.
+//! The agent lives with the guest and may be the guest: lengths are bounded, what must
+//! be quick has a time limit, and nothing it says reaches beyond its own sandbox. A
+//! command may be silent for as long as it likes; stopping the sandbox ends the wait.
 
 use std::io;
 use std::time::Duration;
@@ -12,12 +13,16 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use super::warden::Init;
-use crate::guest_protocol::{Failure, HEADER, Input, Reply, Request, VERSION, parse_header};
+use crate::guest_protocol::{
+    Failure, HEADER, Input, MAX_PAYLOAD, Reply, Request, VERSION, parse_header,
+};
 use crate::runtime::RuntimeError;
 
 /// How long the agent may take to take a connection and give its first answer. It
 /// does nothing slow before that.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long a piece of a file may take, be the disk inside ever so slow.
+const TRANSFER: Duration = Duration::from_secs(60);
 
 /// A connection that has sent its request and had the first answer.
 pub(crate) struct Conversation {
@@ -31,15 +36,27 @@ pub(crate) async fn ask(
     request: &Request,
 ) -> Result<(Reply, Conversation), RuntimeError> {
     let conversation = async {
+        let frame = request.to_frame();
+        if frame.len() > MAX_PAYLOAD + HEADER {
+            let message = "the command's arguments and variables are too long".to_owned();
+            return Err(RuntimeError::NotStarted { message, exit_code: 126 });
+        }
         let stream = connect(init).await.map_err(unreachable)?;
         let (reader, writer) = stream.into_split();
         let mut conversation = Conversation { reader, writer };
-        conversation.send(&request.to_frame()).await?;
+        conversation.send(&frame).await?;
         let reply = conversation.receive().await?;
         Ok((reply, conversation))
     };
-    timeout(ANSWER, conversation).await.unwrap_or_else(|_| {
-        let seconds = ANSWER.as_secs();
+    within(ANSWER, conversation).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let seconds = limit.as_secs();
         Err(RuntimeError::Unreachable(format!("the sandbox did not answer within {seconds} s")))
     })
 }
@@ -52,12 +69,10 @@ pub(crate) async fn greet(init: &Init) -> Result<(), RuntimeError> {
     }
 }
 
-/// The socket lies in a directory that only the launcher could write. Still, who
-/// answers must be PID 1 of that sandbox and nobody else.
+/// Who answers must be PID 1 of that sandbox and nobody else.
 async fn connect(init: &Init) -> io::Result<UnixStream> {
-    let pid = init.pid;
-    let stream = UnixStream::connect(format!("/proc/{pid}/root/.cos/run/sock")).await?;
-    if stream.peer_cred()?.pid() != Some(pid) {
+    let stream = UnixStream::connect(init.socket_path()).await?;
+    if stream.peer_cred()?.pid() != Some(init.pid) {
         return Err(io::Error::other("somebody else answers for the agent"));
     }
     // The number could name a later process; the handle cannot.
@@ -69,11 +84,11 @@ async fn connect(init: &Init) -> io::Result<UnixStream> {
 
 impl Conversation {
     pub(crate) async fn send(&mut self, frame: &[u8]) -> Result<(), RuntimeError> {
-        self.writer.write_all(frame).await.map_err(unreachable)
+        within(TRANSFER, async { self.writer.write_all(frame).await.map_err(unreachable) }).await
     }
 
     pub(crate) async fn receive(&mut self) -> Result<Reply, RuntimeError> {
-        receive(&mut self.reader).await
+        within(TRANSFER, receive(&mut self.reader)).await
     }
 
     pub(crate) fn into_halves(self) -> (OwnedReadHalf, OwnedWriteHalf) {

@@ -2,16 +2,19 @@
 //!
 //! What a sandbox sees of the host is listed here, never masked afterwards: a root
 //! made from nothing, links into `/usr`, and the configuration that programs in
-//! `/usr` need. Homes, keys, logs and host names were never in it.
+//! `/usr` need. Homes, keys, logs and host names were never in it, and what not
+//! everybody may read on the host, nobody can inside.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode};
+
 /// Raised when what is built below changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const DIRECTORIES: [(&str, u32); 25] = [
     (".cos", 0o755),
@@ -101,8 +104,9 @@ const ETC: &[&str] = &[
     "xattr.conf",
 ];
 
-/// Where a base lies, relative to the data directory. It holds `fs`, and for
-/// ordinary users `usr`, a copy of the host's directory tree without files.
+/// Where a base lies, relative to the data directory. It holds `fs`, and `usr`, a layer
+/// over the host's: for host root it hides what is private, for ordinary users, who see
+/// as little as on the host, it gives directories that they may write in.
 pub(crate) fn ensure_host_base(data_dir: &Path, privileged: bool) -> io::Result<String> {
     let relative = format!("cache/bases/host-{:016x}", fingerprint(privileged));
     let dir = data_dir.join(&relative);
@@ -112,10 +116,14 @@ pub(crate) fn ensure_host_base(data_dir: &Path, privileged: bool) -> io::Result<
     let parent = data_dir.join("cache/bases");
     fs::create_dir_all(&parent)?;
     let fresh = tempfile::Builder::new().prefix(".new-").tempdir_in(&parent)?;
-    fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755))?;
+    set_mode(fresh.path(), 0o755)?;
     build(&fresh.path().join("fs"))?;
-    if !privileged {
-        copy_directories(Path::new("/usr"), &fresh.path().join("usr"))?;
+    let usr = fresh.path().join("usr");
+    if privileged {
+        directory(&usr, 0o755)?;
+        hide_private(Path::new("/usr"), &usr)?;
+    } else {
+        copy_directories(Path::new("/usr"), &usr)?;
     }
     match fs::rename(fresh.path(), &dir) {
         Ok(()) => drop(fresh.keep()),
@@ -138,10 +146,32 @@ fn fingerprint(privileged: bool) -> u64 {
     hasher.finish()
 }
 
+/// Modes are set, not asked for: the umask is not ours to choose.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Makes a directory, and those above it that are missing.
+fn directory(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        directory(parent, 0o755)?;
+    }
+    fs::create_dir(path)?;
+    set_mode(path, mode)
+}
+
+fn write(path: &Path, mode: u32, content: &str) -> io::Result<()> {
+    fs::write(path, content)?;
+    set_mode(path, mode)
+}
+
 fn build(root: &Path) -> io::Result<()> {
-    for (name, mode) in DIRECTORIES.iter().chain(&[("", 0o755)]) {
-        fs::create_dir_all(root.join(name))?;
-        fs::set_permissions(root.join(name), fs::Permissions::from_mode(*mode))?;
+    directory(root, 0o755)?;
+    for (name, mode) in DIRECTORIES {
+        directory(&root.join(name), mode)?;
     }
     for name in LINKS_INTO_USR {
         if Path::new("/usr").join(name).is_dir() {
@@ -156,10 +186,10 @@ fn build(root: &Path) -> io::Result<()> {
     }
     write_accounts(&root.join("etc"))?;
     copy(Path::new("/var/lib/dpkg"), &root.join("var/lib/dpkg"))?;
-    for name in ["apt/lists/partial", "misc"] {
-        fs::create_dir_all(root.join("var/lib").join(name))?;
+    for name in ["var/lib/apt/lists/partial", "var/lib/misc", "var/cache/apt/archives/partial"] {
+        directory(&root.join(name), 0o755)?;
     }
-    fs::create_dir_all(root.join("var/cache/apt/archives/partial"))
+    Ok(())
 }
 
 /// System accounts of the host, so that its packages find theirs; people are left
@@ -171,13 +201,10 @@ fn write_accounts(etc: &Path) -> io::Result<()> {
         let names = accounts.lines().filter_map(|line| line.split(':').next());
         names.map(|name| format!("{name}:*:{rest}\n")).collect()
     };
-    fs::write(etc.join("shadow"), locked(&passwd, "19000:0:99999:7:::"))?;
-    fs::write(etc.join("gshadow"), locked(&group, ":"))?;
-    for name in ["shadow", "gshadow"] {
-        fs::set_permissions(etc.join(name), fs::Permissions::from_mode(0o640))?;
-    }
-    fs::write(etc.join("passwd"), passwd)?;
-    fs::write(etc.join("group"), group)
+    write(&etc.join("shadow"), 0o640, &locked(&passwd, "19000:0:99999:7:::"))?;
+    write(&etc.join("gshadow"), 0o640, &locked(&group, ":"))?;
+    write(&etc.join("passwd"), 0o644, &passwd)?;
+    write(&etc.join("group"), 0o644, &group)
 }
 
 fn system_entries(path: &str, fallback: &str) -> io::Result<String> {
@@ -208,38 +235,91 @@ fn keep_system_entries(text: &str) -> String {
     kept
 }
 
-/// Copies files, directories and links; what is missing or unreadable is left out,
-/// for hosts differ, and so does what an ordinary user may read.
+/// What everybody on the host may read: the only thing that comes in.
+fn is_public(metadata: &fs::Metadata) -> bool {
+    let wanted = if metadata.is_dir() { 0o005 } else { 0o004 };
+    metadata.is_symlink() || metadata.mode() & wanted == wanted
+}
+
+/// Copies files, directories and links; what is missing or private is left out.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(from) else { return Ok(()) };
+    if !is_public(&metadata) {
+        return Ok(());
+    }
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
+        directory(parent, 0o755)?;
     }
     if metadata.is_symlink() {
         return symlink(fs::read_link(from)?, to);
     }
     if metadata.is_dir() {
-        let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
-        fs::create_dir_all(to)?;
-        for entry in entries {
+        directory(to, metadata.mode() & 0o7777)?;
+        for entry in fs::read_dir(from)? {
             let entry = entry?;
             copy(&entry.path(), &to.join(entry.file_name()))?;
         }
-        return fs::set_permissions(to, metadata.permissions());
+        return Ok(());
     }
     if !metadata.is_file() {
         return Ok(());
     }
-    match fs::copy(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        other => other.map(drop),
+    if from.starts_with("/etc/apt") {
+        // Addresses of package sources may carry a password.
+        let sources = String::from_utf8_lossy(&fs::read(from)?).into_owned();
+        if sources.contains("://") {
+            return write(to, 0o644, &without_passwords(&sources));
+        }
     }
+    fs::copy(from, to).map(drop)
 }
 
-/// The directories of a tree without their files: an ordinary user cannot write into
-/// directories that belong to host root, but can into these, laid over them.
+/// Cuts `user:password@` out of every address.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(part.len());
+        let host = part[..end].rfind('@').map_or(0, |at| at + 1);
+        kept.push_str("://");
+        kept.push_str(&part[host..]);
+    }
+    kept
+}
+
+/// Lays a whiteout over every entry that not everybody may read. Programs that may only
+/// be run stay.
+fn hide_private(from: &Path, layer: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (metadata, hidden) = (entry.metadata()?, layer.join(entry.file_name()));
+        let runnable = metadata.is_file() && metadata.mode() & 0o001 != 0;
+        if !is_public(&metadata) && !runnable {
+            make_parents_like(from, layer)?;
+            rustix::fs::mknodat(CWD, &hidden, FileType::CharacterDevice, Mode::empty(), 0)?;
+        } else if metadata.is_dir() {
+            hide_private(&entry.path(), &hidden)?;
+        }
+    }
+    Ok(())
+}
+
+/// A layer's directory gives its own mode and owner to what is seen, so it copies them.
+fn make_parents_like(from: &Path, layer: &Path) -> io::Result<()> {
+    if layer.is_dir() {
+        return Ok(());
+    }
+    if let (Some(from), Some(layer)) = (from.parent(), layer.parent()) {
+        make_parents_like(from, layer)?;
+    }
+    let metadata = fs::symlink_metadata(from)?;
+    directory(layer, metadata.mode() & 0o7777)?;
+    chown(layer, Some(metadata.uid()), Some(metadata.gid()))
+}
+
+/// The directories of a tree without their files.
 fn copy_directories(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
+    directory(to, 0o755)?;
     let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
     for entry in entries {
         let entry = entry?;
@@ -268,6 +348,39 @@ mod tests {
              nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
         );
         assert_eq!(keep_system_entries("sudo:x:27:alice,bob\nalice:x:1000:\n"), "sudo:x:27:\n");
+    }
+
+    #[test]
+    fn only_what_everybody_may_read_comes_in() {
+        let host = tempfile::tempdir().expect("directory");
+        let at = |name: &str| host.path().join(name);
+        fs::create_dir_all(at("open/deep")).expect("directory");
+        fs::create_dir_all(at("closed")).expect("directory");
+        for (name, mode) in [("open/deep/key", 0o600), ("open/text", 0o644), ("open/tool", 0o711)] {
+            write(&at(name), mode, "x").expect("file");
+        }
+        set_mode(&at("closed"), 0o750).expect("mode");
+        let copied = at("copied");
+        copy(&at("open"), &copied).expect("copy");
+        assert!(copied.join("text").exists() && !copied.join("deep/key").exists());
+
+        let layer = at("layer");
+        directory(&layer, 0o755).expect("layer");
+        hide_private(host.path(), &layer).expect("hide");
+        for hidden in ["closed", "open/deep/key"] {
+            let metadata = fs::symlink_metadata(layer.join(hidden)).expect(hidden);
+            assert_eq!(metadata.rdev(), 0, "{hidden} is a whiteout");
+        }
+        assert!(!layer.join("open/text").exists() && !layer.join("open/tool").exists());
+    }
+
+    #[test]
+    fn package_sources_lose_their_passwords() {
+        assert_eq!(
+            without_passwords("deb https://me:pw@host.example/a b\ndeb http://h/u@v x\n"),
+            "deb https://host.example/a b\ndeb http://h/u@v x\n"
+        );
+        assert_eq!(without_passwords("URIs: https://a@b"), "URIs: https://b");
     }
 
     #[test]

@@ -15,8 +15,9 @@ mod warden;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ struct Restart {
     program: PathBuf,
     configure: Configure,
     events: mpsc::UnboundedSender<Event>,
+    /// The next warden's number.
+    generations: AtomicU64,
 }
 
 #[derive(Default)]
@@ -81,12 +84,13 @@ impl Namespaces {
         prepare_directories(&data_dir, shared_cache).map_err(io_error("cannot prepare"))?;
         let helpers = helpers::install(&data_dir).map_err(io_error("cannot write helpers to"))?;
         let configure = Configure {
-            cgroup: cgroup_name(&data_dir),
+            cgroup: format!("createos-{}", instance(&data_dir).map_err(io_error("cannot name"))?),
             agent_layer: helpers.agent_layer,
             seccomp: seccomp::filters()?,
         };
         let (events, received) = mpsc::unbounded_channel();
-        let warden = Warden::start(&helpers.warden, &data_dir, configure.clone(), events.clone())?;
+        let warden =
+            Warden::start(&helpers.warden, &data_dir, configure.clone(), 0, events.clone())?;
         let facts = warden.facts.clone();
         let base = base::ensure_host_base(&data_dir, facts.privileged)
             .map_err(io_error("cannot build the base in"))?;
@@ -98,7 +102,12 @@ impl Namespaces {
             base,
             state,
             warden: tokio::sync::Mutex::new(Some(Arc::new(warden))),
-            restart: Restart { program: helpers.warden, configure, events },
+            restart: Restart {
+                program: helpers.warden,
+                configure,
+                events,
+                generations: AtomicU64::new(1),
+            },
             facts,
             deaths: Mutex::new(Some(deaths)),
         })
@@ -122,9 +131,16 @@ impl Namespaces {
             Some(_) => {}
             None => return Err(RuntimeError::Unreachable("the engine has shut down".to_owned())),
         }
-        let Restart { program, configure, events } = &self.restart;
-        let fresh = Warden::start(program, &self.data_dir, configure.clone(), events.clone())?;
-        let fresh = Arc::new(fresh);
+        let Restart { program, configure, events, generations } = &self.restart;
+        let (program, data_dir) = (program.clone(), self.data_dir.clone());
+        let (configure, events) = (configure.clone(), events.clone());
+        let generation = generations.fetch_add(1, Ordering::Relaxed);
+        let start = move || Warden::start(&program, &data_dir, configure, generation, events);
+        let fresh = tokio::task::spawn_blocking(start).await;
+        let fresh = Arc::new(fresh.map_err(|error| RuntimeError::Io {
+            context: "cannot start the warden".to_owned(),
+            source: io::Error::other(error),
+        })??);
         *warden = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -142,15 +158,14 @@ impl Namespaces {
         let directory = storage::prepare(&self.data_dir, &spec.id).map_err(|source| {
             RuntimeError::Io { context: "cannot create the sandbox's directory".to_owned(), source }
         })?;
-        let warden = self.warden().await?;
-        let init = warden.boot(self.boot_command(&spec, directory)).await?;
+        let init = self.warden().await?.boot(self.boot_command(&spec, directory)).await?;
         let init = Arc::new(init);
-        // Known before the agent answers, so that an end in between is noticed.
-        self.state.running().insert(spec.id.clone(), Arc::clone(&init));
-        if let Err(error) = agent::greet(&init).await {
-            self.state.running().remove(&spec.id);
-            let _ = warden.stop(spec.id.as_str()).await;
-            return Err(error);
+        let boot_id = spec.id;
+        self.state.running().insert(boot_id.clone(), Arc::clone(&init));
+        if !init.is_alive() {
+            // It ended before it was in the books, so nobody will tell.
+            self.state.running().remove(&boot_id);
+            return Err(RuntimeError::Unreachable("the sandbox ended as it had booted".to_owned()));
         }
         Ok(BootInfo { spawn: began.elapsed() })
     }
@@ -173,12 +188,12 @@ impl Namespaces {
     async fn stop_machine(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         // Out of the books first: an end that was asked for is no death.
         self.state.running().remove(id);
-        match &*self.warden.lock().await {
-            Some(warden) => Arc::clone(warden),
-            None => return Ok(()),
+        // The lock must not be held while waiting: boots and the shutdown need it.
+        let warden = self.warden.lock().await.clone();
+        match warden {
+            Some(warden) => warden.stop(id.as_str()).await,
+            None => Ok(()),
         }
-        .stop(id.as_str())
-        .await
     }
 }
 
@@ -235,13 +250,16 @@ impl Runtime for Namespaces {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         async move {
-            let Some(warden) = self.warden.lock().await.take() else { return };
-            let ended = self.state.ended.notified();
-            self.state.running().clear();
-            warden.end();
-            if !warden.is_gone() {
-                let _ = tokio::time::timeout(SHUTDOWN, ended).await;
-            }
+            let end = async {
+                let Some(warden) = self.warden.lock().await.take() else { return };
+                let ended = self.state.ended.notified();
+                self.state.running().clear();
+                warden.end();
+                if !warden.is_gone() {
+                    ended.await;
+                }
+            };
+            let _ = tokio::time::timeout(SHUTDOWN, end).await;
         }
         .boxed()
     }
@@ -255,25 +273,39 @@ async fn keep_books(
 ) {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Ended { id, reason } => {
+            Event::Ended { id, pid, reason } => {
                 let Ok(id) = id.parse::<SandboxId>() else { continue };
-                if state.running().remove(&id).is_some() {
+                let mut running = state.running();
+                // By now, another life of this sandbox may have begun.
+                if running.get(&id).is_some_and(|init| init.pid == pid) {
+                    running.remove(&id);
                     let _ = died.send(Died { id, reason });
                 }
             }
-            Event::Gone => {
-                let lost: Vec<_> = state.running().drain().collect();
-                for (id, init) in lost {
-                    // The kernel kills it; a boot must not meet it on the same files.
-                    let ended = tokio::task::spawn_blocking(move || init.ends_within(SHUTDOWN));
-                    let _ = ended.await;
-                    let reason = "the engine's warden process ended".to_owned();
-                    let _ = died.send(Died { id, reason });
-                }
+            Event::Gone { generation } => {
+                let lost: Vec<_> =
+                    state.running().extract_if(|_, init| init.generation == generation).collect();
+                tokio::spawn(bury(lost, died.clone()));
                 state.ended.notify_waiters();
             }
         }
     }
+}
+
+/// Makes sure of the end of sandboxes whose warden has gone, and tells it. The kernel
+/// kills them, but a guest may have found a way out of that; and no boot may meet them
+/// on the same files.
+async fn bury(lost: Vec<(SandboxId, Arc<Init>)>, died: mpsc::UnboundedSender<Died>) {
+    lost.iter().for_each(|(_, init)| init.kill());
+    let ends = lost.into_iter().map(|(id, init)| {
+        let died = died.clone();
+        async move {
+            let _ = tokio::task::spawn_blocking(move || init.ends_within(SHUTDOWN)).await;
+            let reason = "the engine's warden process ended".to_owned();
+            let _ = died.send(Died { id, reason });
+        }
+    });
+    futures::future::join_all(ends).await;
 }
 
 async fn blocking<T: Send + 'static>(
@@ -288,7 +320,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn prepare_directories(data_dir: &Path, shared_cache: Option<&Path>) -> io::Result<()> {
-    let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    // Sandboxes' layers hold files that are setuid root by their numbers on disk.
+    let private = |path: &Path| {
+        std::fs::create_dir_all(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+    };
     private(&data_dir.join("sandboxes"))?;
     let cache = data_dir.join("cache");
     match shared_cache {
@@ -301,11 +337,15 @@ fn prepare_directories(data_dir: &Path, shared_cache: Option<&Path>) -> io::Resu
     }
 }
 
-/// The same for every engine on this directory, so that the next one finds and ends
-/// what a killed one left.
-fn cgroup_name(data_dir: &Path) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    data_dir.hash(&mut hasher);
-    format!("createos-{:016x}", hasher.finish())
+/// A name for what every engine on this directory leaves in the kernel, so that the next
+/// one finds and ends it. Not the path: containers may have the same one.
+fn instance(data_dir: &Path) -> io::Result<String> {
+    let path = data_dir.join("instance");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Ok(known) = known.trim().parse::<ulid::Ulid>() {
+        return Ok(known.to_string().to_lowercase());
+    }
+    let fresh = ulid::Ulid::new().to_string().to_lowercase();
+    std::fs::write(&path, &fresh)?;
+    Ok(fresh)
 }

@@ -1,7 +1,8 @@
 //! The system calls that programs in a sandbox may make.
 //!
 //! An allow-list: what is not named answers ENOSYS, as an older kernel would, so
-//! that programs fall back. A second, smaller list answers EPERM to calls that
+//! that programs fall back. Programs of another architecture, 32-bit ones included, are
+//! killed: their call numbers mean something else. A second, smaller list answers EPERM to calls that
 //! every kernel has but a sandbox may not use; of two filters that both refuse,
 //! the kernel takes the answer of the one loaded last.
 
@@ -56,17 +57,21 @@ fn pack(program: &BpfProgram) -> Vec<u8> {
 
 fn refused() -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let equals = |value: c_int| {
+    let differs = |value: c_int| {
         let value = value.cast_unsigned();
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.into())
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value.into())
     };
     let has_bit = |bit: c_int| {
         let bit = u64::from(bit.cast_unsigned());
         SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)
     };
-    // Host-wide services without a namespace, and the kernel's crypto parser.
-    let sockets = [AF_VSOCK, AF_ALG].map(|family| SeccompRule::new(vec![equals(family)?]));
-    rules.insert(SYS_socket, sockets.into_iter().collect::<Result<_, _>>()?);
+    // Other families reach host-wide services without a namespace, or parsers in the
+    // kernel that no sandbox needs.
+    let families = [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK];
+    for call in [SYS_socket, SYS_socketpair] {
+        let others = families.into_iter().map(differs).collect::<Result<_, _>>()?;
+        rules.insert(call, vec![SeccompRule::new(others)?]);
+    }
     let namespaces = [
         CLONE_NEWNS,
         CLONE_NEWCGROUP,
@@ -212,6 +217,7 @@ const COMMON: &[c_long] = &[
     SYS_ioctl,
     SYS_ioprio_get,
     SYS_ioprio_set,
+    SYS_kcmp,
     SYS_kill,
     SYS_landlock_add_rule,
     SYS_landlock_create_ruleset,
@@ -227,6 +233,9 @@ const COMMON: &[c_long] = &[
     SYS_madvise,
     SYS_mbind,
     SYS_membarrier,
+    SYS_migrate_pages,
+    SYS_move_pages,
+    SYS_mseal,
     SYS_memfd_create,
     SYS_mincore,
     SYS_mkdirat,

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use createos_sdk::SandboxId;
 
-/// Depth at which removal moves a subtree to the top instead of descending: a guest
-/// can nest directories deeper than any stack or descriptor table.
+/// Depth and length of path at which removal moves a subtree to the top instead of
+/// descending: a guest can nest directories deeper than any stack or path allows.
 const DEPTH: usize = 64;
+const LENGTH: usize = 2048;
 
 /// Makes what a boot needs below `data_dir`; what exists already stays.
 pub(crate) fn prepare(data_dir: &Path, id: &SandboxId) -> io::Result<String> {
@@ -18,7 +19,11 @@ pub(crate) fn prepare(data_dir: &Path, id: &SandboxId) -> io::Result<String> {
     for part in ["root", "usr"] {
         for layer in ["upper", "work"] {
             let path = dir.join(part).join(layer);
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+            if !path.is_dir() {
+                fs::create_dir_all(&path)?;
+                // Whatever the umask: this becomes `/` and `/usr` of the sandbox.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+            }
         }
     }
     Ok(relative)
@@ -69,15 +74,31 @@ fn empty(top: &Path, dir: &Path, depth: usize, moved: &mut u64) -> io::Result<()
         let path = entry.path();
         if !entry.file_type()?.is_dir() {
             unlink(dir, &path)?;
-        } else if depth < DEPTH {
+        } else if depth < DEPTH && path.as_os_str().len() < LENGTH {
             empty(top, &path, depth + 1, moved)?;
             fs::remove_dir(&path)?;
         } else {
-            *moved += 1;
-            fs::rename(&path, top.join(format!(".deep-{moved}")))?;
+            move_up(top, &path, moved)?;
         }
     }
     Ok(())
+}
+
+fn move_up(top: &Path, path: &Path, moved: &mut u64) -> io::Result<()> {
+    loop {
+        *moved += 1;
+        match fs::rename(path, top.join(format!(".deep-{moved}"))) {
+            // Left there by a removal that did not come to its end.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty
+                        | io::ErrorKind::AlreadyExists
+                        | io::ErrorKind::NotADirectory
+                ) => {}
+            other => return other,
+        }
+    }
 }
 
 fn unlink(dir: &Path, path: &Path) -> io::Result<()> {
@@ -111,17 +132,20 @@ mod tests {
     fn a_tree_deeper_than_any_path_is_removed() {
         let data = tempfile::tempdir().expect("directory");
         let top = data.path().join("top");
-        // Each round nests what is there one name deeper: 3,000 levels, far past PATH_MAX.
-        fs::create_dir(&top).expect("directory");
-        for _ in 0..30 {
-            let chain: std::path::PathBuf = std::iter::repeat_n("d", 100).collect();
-            let next = data.path().join("next");
-            fs::create_dir_all(next.join(&chain)).expect("chain");
-            fs::rename(&top, next.join(&chain).join("deeper")).expect("nest");
-            fs::rename(&next, &top).expect("swap");
+        // Short names, 3,000 of them; and long ones, a few of which fill a path.
+        for (name, levels) in [("d".to_owned(), 100), ("n".repeat(250), 10)] {
+            fs::create_dir(&top).expect("directory");
+            for _ in 0..30 {
+                let chain: std::path::PathBuf = std::iter::repeat_n(&name, levels).collect();
+                let next = data.path().join("next");
+                fs::create_dir_all(next.join(&chain)).expect("chain");
+                fs::rename(&top, next.join(&chain).join("deeper")).expect("nest");
+                fs::rename(&next, &top).expect("swap");
+            }
+            fs::create_dir_all(top.join(".deep-1/left")).expect("left by another removal");
+            remove_tree(&top).expect("remove");
+            assert!(!top.exists());
         }
-        remove_tree(&top).expect("remove");
-        assert!(!top.exists());
     }
 
     #[test]

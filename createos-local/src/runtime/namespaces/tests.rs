@@ -5,6 +5,17 @@ use crate::runtime::{ExecEvent, ExitReason, Limits};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
+/// With the cache that ephemeral engines share: making a base takes seconds.
+fn start(data_dir: &Path) -> Result<Namespaces, RuntimeError> {
+    let cache = crate::default_data_dir().expect("a home").join("cache");
+    Namespaces::start(data_dir, Some(&cache))
+}
+
+fn signal(pid: i32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("the signal is sent");
+}
+
 struct Machine {
     runtime: Namespaces,
     id: SandboxId,
@@ -23,13 +34,27 @@ fn spec(id: &SandboxId) -> BootSpec {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // An ordinary user's overlays leave directories that need more than a plain removal.
+        let _ = remove_tree(&self._data.path().join("sandboxes"));
+    }
+}
+
 impl Machine {
     async fn boot() -> Self {
         let data = tempfile::tempdir().expect("directory");
-        let runtime = Namespaces::start(data.path(), None).expect("runtime");
+        let runtime = start(data.path()).expect("runtime");
         let id: SandboxId = ID.parse().expect("id");
         runtime.boot(spec(&id)).await.expect("boot");
         Self { runtime, id, _data: data }
+    }
+
+    fn warden(&self) -> i32 {
+        let pid = self.runtime.init_of(&self.id).expect("running").pid;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
+        parent.trim().parse().expect("a pid")
     }
 
     async fn run(&self, script: &str) -> (String, String, ExitReason) {
@@ -69,8 +94,7 @@ async fn a_sandbox_is_a_machine_of_its_own() {
         machine.run("echo $STAGE; id -u; hostname; pwd; echo oops >&2; exit 7").await;
     assert_eq!((out.as_str(), err.as_str()), ("test\n0\ncalm-heron\n/root\n", "oops\n"));
     assert_eq!(end, ExitReason::Code(7));
-    let (out, ..) =
-        machine.run("ls /home /root | grep -v :; cat /proc/1/comm; ls /proc/1/fd").await;
+    let (out, ..) = machine.run("ls /home /root | grep -v :; cat /proc/1/comm").await;
     assert!(out.trim_start().starts_with("agent"), "{out}");
     machine.runtime.shutdown().await;
 }
@@ -137,6 +161,8 @@ async fn walls_hold_from_the_inside() {
         "chroot /proc/1/root ls /work",
         "cat /etc/machine-id",
         "cat /proc/1/environ | grep -a .",
+        "ls /proc/1/fd /proc/1/root/",
+        "cat /sys/devices/virtual/powercap/* /proc/interrupts | grep .",
         "swapon /dev/vda",
     ] {
         let (out, _, end) = machine.run(attempt).await;
@@ -214,7 +240,7 @@ async fn output_that_nobody_reads_is_held_back() {
 #[tokio::test]
 async fn many_boot_at_once() {
     let data = tempfile::tempdir().expect("directory");
-    let runtime = Namespaces::start(data.path(), None).expect("runtime");
+    let runtime = start(data.path()).expect("runtime");
     let ids: Vec<SandboxId> = (0..50).map(|n| format!("sb-{n:026}").parse().expect("id")).collect();
     let boots = ids.iter().map(|id| runtime.boot(spec(id)));
     futures::future::try_join_all(boots).await.expect("all boot");
@@ -229,10 +255,7 @@ async fn the_end_of_a_sandbox_or_the_warden_is_told() {
     let machine = Machine::boot().await;
     let mut deaths = machine.runtime.deaths().expect("taken once");
     let pid = machine.runtime.init_of(&machine.id).expect("running").pid;
-    let kill = |pid: i32| {
-        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
-    };
+    let kill = |pid: i32| signal(pid, rustix::process::Signal::KILL);
     kill(pid);
     let died = deaths.recv().await.expect("told");
     assert_eq!(died.id, machine.id);
@@ -240,11 +263,105 @@ async fn the_end_of_a_sandbox_or_the_warden_is_told() {
 
     machine.runtime.boot(spec(&machine.id)).await.expect("boot again");
     let init = machine.runtime.init_of(&machine.id).expect("running");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", init.pid)).expect("status");
-    let warden = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
-    kill(warden.trim().parse().expect("a pid"));
+    kill(machine.warden());
     assert!(deaths.recv().await.expect("told").reason.contains("warden"));
     assert!(!init.is_alive(), "a sandbox outlived the warden");
     machine.runtime.boot(spec(&machine.id)).await.expect("a new warden boots it");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn modes_do_not_depend_on_the_umask() {
+    let machine = Machine::boot().await;
+    let (modes, ..) = machine.run("stat -c %a / /usr /etc /etc/passwd /tmp /root").await;
+    assert_eq!(modes, "755\n755\n755\n644\n1777\n700\n");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_boot_that_nobody_waits_for_leaves_nothing() {
+    let machine = Machine::boot().await;
+    machine.runtime.remove(&machine.id).await.expect("remove");
+    for step in 0..40 {
+        let patience = Duration::from_micros(200 * step);
+        let boot = tokio::time::timeout(patience, machine.runtime.boot(spec(&machine.id))).await;
+        if boot.is_ok_and(|booted| booted.is_ok()) {
+            machine.runtime.stop(&machine.id).await.expect("stop");
+        }
+        // The next one is never told that an abandoned one is in its way.
+        machine.runtime.boot(spec(&machine.id)).await.expect("boot");
+        assert_eq!(machine.run("echo fresh").await.0, "fresh\n");
+        machine.runtime.stop(&machine.id).await.expect("stop");
+    }
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_boot_without_memory_says_so() {
+    let machine = Machine::boot().await;
+    if machine.runtime.facts().memory.is_some() {
+        machine.runtime.remove(&machine.id).await.expect("remove");
+        let limits = Limits { memory_bytes: 64 << 10, ..spec(&machine.id).limits };
+        let error = machine.runtime.boot(BootSpec { limits, ..spec(&machine.id) }).await;
+        let error = error.expect_err("not enough memory").to_string();
+        assert!(error.contains("memory"), "{error}");
+        machine.runtime.boot(spec(&machine.id)).await.expect("with enough it boots");
+    }
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_warden_that_is_held_up_holds_up_nobody_else() {
+    let machine = Machine::boot().await;
+    let warden = machine.warden();
+    signal(warden, rustix::process::Signal::TERM);
+    assert_eq!(machine.run("echo unimpressed").await.0, "unimpressed\n");
+    signal(warden, rustix::process::Signal::STOP);
+    let stop = tokio::time::timeout(Duration::from_millis(200), machine.runtime.stop(&machine.id));
+    stop.await.expect_err("it waits for the warden");
+    assert!(machine.runtime.warden.try_lock().is_ok(), "and leaves the way free meanwhile");
+    signal(warden, rustix::process::Signal::CONT);
+    machine.runtime.boot(spec(&machine.id)).await.expect("boot");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn sandboxes_share_no_ids() {
+    let machine = Machine::boot().await;
+    if machine.runtime.facts().privileged {
+        let other: SandboxId = "sb-00000000000000000000000002".parse().expect("id");
+        machine.runtime.boot(spec(&other)).await.expect("boot");
+        let map = |id| {
+            let pid = machine.runtime.init_of(id).expect("running").pid;
+            std::fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("map")
+        };
+        assert_ne!(map(&machine.id), map(&other));
+    }
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn oversized_commands_are_refused_as_a_shell_would() {
+    let machine = Machine::boot().await;
+    let long = "x".repeat(200_000);
+    for args in [vec![long.as_str()], vec![long.as_str(); 8]] {
+        let refused = machine.exec("echo", &args, None).await;
+        let expected = matches!(refused, Err(RuntimeError::NotStarted { exit_code: 126, .. }));
+        assert!(expected, "{} arguments: {refused:?}", args.len());
+    }
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_guest_does_to_its_files_ends_with_it() {
+    let machine = Machine::boot().await;
+    let script = "cd /root; n=$(printf %0250d 0); i=0; \
+                  while [ $i -lt 40 ]; do mkdir $n && cd -P $n || break; i=$((i+1)); done; \
+                  rm -rf /dev/shm; mv /etc /etc2; ln -s /proc/1/root /etc";
+    machine.run(script).await;
+    machine.runtime.stop(&machine.id).await.expect("stop");
+    machine.runtime.boot(spec(&machine.id)).await.expect("it boots as the guest left it");
+    machine.runtime.remove(&machine.id).await.expect("remove");
+    assert!(machine.runtime.on_disk().await.expect("list").is_empty());
     machine.runtime.shutdown().await;
 }

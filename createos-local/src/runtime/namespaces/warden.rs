@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as Program, Stdio};
@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown,
+    SocketFlags, SocketType,
 };
 use scopeguard::ScopeGuard;
 use tokio::sync::{mpsc, oneshot};
@@ -22,25 +24,49 @@ use tokio::sync::{mpsc, oneshot};
 use crate::runtime::RuntimeError;
 use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Report};
 
-/// What the warden tells without being asked.
+/// How long a warden may take to prepare the machine.
+const START: Duration = Duration::from_secs(30);
+
+/// What a warden tells without being asked.
 #[derive(Debug)]
 pub(crate) enum Event {
     Ended {
         id: String,
+        pid: i32,
         reason: String,
     },
     /// The warden itself is gone, and every sandbox with it.
-    Gone,
+    Gone {
+        generation: u64,
+    },
 }
 
-/// PID 1 of a sandbox, and a handle that names this process and no later one.
+/// PID 1 of a sandbox, the way to its agent, and a handle that names this process and
+/// no later one.
 #[derive(Debug)]
 pub(crate) struct Init {
     pub(crate) pid: i32,
+    /// Which warden made it.
+    pub(crate) generation: u64,
     pidfd: OwnedFd,
+    /// The agent's directory, opened before anything else ran inside. Paths are no way
+    /// back to it: links inside could lead them anywhere.
+    directory: OwnedFd,
 }
 
 impl Init {
+    fn new(pid: i32, generation: u64, pidfd: OwnedFd) -> io::Result<Self> {
+        let path = format!("/proc/{pid}/root/.cos/run");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { pid, generation, pidfd, directory })
+    }
+
+    /// Where the agent listens. Good as long as this value lives.
+    pub(crate) fn socket_path(&self) -> String {
+        format!("/proc/self/fd/{}/sock", self.directory.as_raw_fd())
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         !self.ends_within(Duration::ZERO)
     }
@@ -49,7 +75,17 @@ impl Init {
     pub(crate) fn ends_within(&self, time: Duration) -> bool {
         let timeout = Timespec::try_from(time).ok();
         let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        rustix::event::poll(&mut ended, timeout.as_ref()) != Ok(0)
+        loop {
+            match rustix::event::poll(&mut ended, timeout.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                outcome => return outcome == Ok(1),
+            }
+        }
+    }
+
+    /// Kills the sandbox without the warden's help.
+    pub(crate) fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
     }
 }
 
@@ -64,6 +100,9 @@ pub(crate) struct Warden {
 
 struct Shared {
     socket: OwnedFd,
+    generation: u64,
+    /// To the thread that writes: a warden that is stopped must not stop anybody here.
+    outgoing: std::sync::mpsc::Sender<Command>,
     waiting: Mutex<Waiting>,
 }
 
@@ -77,12 +116,11 @@ impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn send(&self, command: &Command) -> io::Result<()> {
-        let packet = command.to_packet();
-        rustix::net::send(&self.socket, &packet, SendFlags::NOSIGNAL)?;
-        Ok(())
-    }
+fn send(socket: &OwnedFd, command: &Command) -> io::Result<()> {
+    rustix::net::send(socket, &command.to_packet(), SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 impl Warden {
@@ -91,6 +129,7 @@ impl Warden {
         program: &Path,
         data_dir: &Path,
         configure: Configure,
+        generation: u64,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, RuntimeError> {
         let context = |what: &str| {
@@ -113,18 +152,20 @@ impl Warden {
             .process_group(0)
             .spawn()
             .map_err(context("start"))?;
-        let shared = Arc::new(Shared { socket: ours, waiting: Mutex::default() });
-        let facts = shared
-            .send(&Command::Configure(configure))
-            .and_then(|()| receive(&shared.socket))
-            .map_err(context("talk to"));
-        let facts = match facts {
+        let facts = match configured(&ours, configure) {
             Ok(Some((Report::Configured(facts), _))) => facts,
-            other => return Err(refused(other, child)),
+            other => return Err(refused(other.map_err(context("talk to")), child)),
         };
+        let (outgoing, commands) = std::sync::mpsc::channel();
+        let waiting = Mutex::default();
+        let shared = Arc::new(Shared { socket: ours, generation, outgoing, waiting });
+        let thread = || std::thread::Builder::new().name("createos-warden".to_owned());
+        let socket = shared.socket.try_clone().map_err(context("talk to"))?;
+        thread()
+            .spawn(move || while commands.recv().is_ok_and(|c| send(&socket, &c).is_ok()) {})
+            .map_err(context("talk to"))?;
         let for_thread = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("createos-warden".to_owned())
+        thread()
             .spawn(move || listen(&for_thread, child, &events))
             .map_err(context("listen to"))?;
         Ok(Self { shared, next_ticket: AtomicU64::new(1), facts })
@@ -134,29 +175,35 @@ impl Warden {
         self.shared.waiting().gone
     }
 
+    /// Boots a sandbox. A boot that nobody waits for any more does not stay running.
     pub(crate) async fn boot(&self, boot: Boot) -> Result<Init, RuntimeError> {
-        let id = boot.id.clone();
-        // A boot that nobody waits for any more must not stay running.
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let abandoned = scopeguard::guard((), |()| {
-            let _ = self.shared.send(&Command::Stop { ticket: 0, id });
+            let _ = self.shared.outgoing.send(Command::Abandon { boot: ticket });
         });
-        let answer = self.ask(|ticket| Command::Boot(Boot { ticket, ..boot })).await;
+        let boot = Boot { ticket, ..boot };
+        let no_process = "the engine has no file descriptor left for another sandbox";
+        let init = self
+            .ask(ticket, Command::Boot(boot))
+            .await?
+            .ok_or_else(|| RuntimeError::Refused(no_process.to_owned()))?;
+        // Still under the guard: the agent must answer before anybody relies on it.
+        super::agent::greet(&init).await?;
         ScopeGuard::into_inner(abandoned);
-        answer?.ok_or_else(|| RuntimeError::Unreachable("the warden sent no process".to_owned()))
+        Ok(init)
     }
 
     /// Returns when the sandbox's last process is gone.
     pub(crate) async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
-        let id = id.to_owned();
-        match self.ask(|ticket| Command::Stop { ticket, id }).await {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        match self.ask(ticket, Command::Stop { ticket, id: id.to_owned() }).await {
             // With the warden, all its sandboxes ended.
             _ if self.is_gone() => Ok(()),
             answer => answer.map(drop),
         }
     }
 
-    async fn ask(&self, command: impl FnOnce(u64) -> Command) -> Answer {
-        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+    async fn ask(&self, ticket: u64, command: Command) -> Answer {
         let (sender, receiver) = oneshot::channel();
         {
             let mut waiting = self.shared.waiting();
@@ -165,17 +212,15 @@ impl Warden {
             }
             waiting.answers.insert(ticket, sender);
         }
-        if self.shared.send(&command(ticket)).is_err() {
-            self.shared.waiting().answers.remove(&ticket);
-            return Err(gone());
-        }
+        // Were the writer gone, so would be the warden, and `listen` would answer.
+        let _ = self.shared.outgoing.send(command);
         receiver.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Ends the warden and every sandbox.
     pub(crate) fn end(&self) {
         // The warden sees the end of its socket; our thread sees it close and stops.
-        let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Write);
+        let _ = rustix::net::shutdown(&self.shared.socket, Shutdown::Write);
     }
 }
 
@@ -183,6 +228,18 @@ impl Drop for Warden {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn configured(
+    socket: &OwnedFd,
+    configure: Configure,
+) -> io::Result<Option<(Report, Option<OwnedFd>)>> {
+    let set_timeout = |time| rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, time);
+    set_timeout(Some(START))?;
+    send(socket, &Command::Configure(configure))?;
+    let answer = receive(socket);
+    set_timeout(None)?;
+    answer
 }
 
 fn gone() -> RuntimeError {
@@ -206,13 +263,14 @@ fn refused(
 
 /// Hands reports to whom they concern, until the warden closes its end.
 fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Event>) {
+    let generation = shared.generation;
     while let Ok(Some((report, fd))) = receive(&shared.socket) {
         let (ticket, answer) = match report {
-            Report::Booted { ticket, pid } => (ticket, Ok(fd.map(|pidfd| Init { pid, pidfd }))),
+            Report::Booted { ticket, pid } => (ticket, booted(pid, generation, fd)),
             Report::Stopped { ticket } => (ticket, Ok(None)),
             Report::Failed { ticket, message } => (ticket, Err(RuntimeError::Unsupported(message))),
-            Report::Ended { id, reason } => {
-                let _ = events.send(Event::Ended { id, reason });
+            Report::Ended { id, pid, reason } => {
+                let _ = events.send(Event::Ended { id, pid, reason });
                 continue;
             }
             Report::Configured(_) => continue,
@@ -221,12 +279,21 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
             let _ = waiting.send(answer);
         }
     }
+    // Whyever we stopped listening, the warden must not go on alone.
+    let _ = rustix::net::shutdown(&shared.socket, Shutdown::Both);
     let mut waiting = shared.waiting();
     waiting.gone = true;
     waiting.answers.clear();
     drop(waiting);
     let _ = child.wait();
-    let _ = events.send(Event::Gone);
+    let _ = events.send(Event::Gone { generation });
+}
+
+fn booted(pid: i32, generation: u64, pidfd: Option<OwnedFd>) -> Answer {
+    let Some(pidfd) = pidfd else { return Ok(None) };
+    let init = Init::new(pid, generation, pidfd);
+    let context = "cannot reach the sandbox".to_owned();
+    init.map(Some).map_err(|source| RuntimeError::Io { context, source })
 }
 
 /// One packet and the descriptor that came with it; `None` at the end.
