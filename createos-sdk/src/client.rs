@@ -12,6 +12,7 @@ use crate::config::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http;
 use crate::id::SandboxId;
+use crate::observe::{Event, Observer};
 use crate::operation::Operation;
 use crate::options::RetryPolicy;
 use crate::page::List;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) deadline: Option<Duration>,
     pub(crate) retry: RetryPolicy,
     pub(crate) quota: Quota,
+    pub(crate) observer: Observer,
 }
 
 impl Client {
@@ -97,6 +99,7 @@ impl Client {
                 deadline: this.deadline,
                 retry: this.retry,
                 quota: Quota::new(),
+                observer: this.observer.clone(),
             }))
         };
         self.0.background.get_or_init(make).clone()
@@ -212,6 +215,7 @@ pub struct ClientBuilder {
     insecure_http: bool,
     proxy: Option<Secret>,
     ca_certificates: Vec<Vec<u8>>,
+    observer: Observer,
 }
 
 impl ClientBuilder {
@@ -287,6 +291,24 @@ impl ClientBuilder {
         self
     }
 
+    /// Calls `observer` for everything the client does: attempts, answers, repeats, ends of
+    /// streams. It sees neither bodies nor headers nor queries. It must be quick and must not
+    /// block. May be given more than once.
+    ///
+    /// ```
+    /// use createos_sdk::{Client, EventKind};
+    ///
+    /// let builder = Client::builder().observe(|event| {
+    ///     if let EventKind::Retry { error, wait } = &event.kind {
+    ///         eprintln!("{} again in {wait:?}: {error}", event.operation);
+    ///     }
+    /// });
+    /// ```
+    pub fn observe(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.observer.add(observer);
+        self
+    }
+
     /// Makes the client. Nothing is sent.
     ///
     /// # Errors
@@ -319,6 +341,7 @@ impl ClientBuilder {
             deadline: self.deadline,
             retry: self.retry,
             quota: Quota::new(),
+            observer: self.observer,
         })))
     }
 
@@ -353,6 +376,7 @@ impl fmt::Debug for ClientBuilder {
             .field("insecure_http", &self.insecure_http)
             .field("proxy", &self.proxy)
             .field("ca_certificates", &self.ca_certificates.len())
+            .field("observer", &self.observer)
             .finish()
     }
 }

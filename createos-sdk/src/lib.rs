@@ -103,6 +103,8 @@
 //!
 //! - `rustls` (default): TLS in Rust, trusting the system's certificates.
 //! - `native-tls`: TLS of the operating system.
+//! - `tracing`: a span `createos` per operation and an event per attempt, at level debug;
+//!   repeats at level info. [`ClientBuilder::observe`] sees the same without it.
 
 mod background;
 mod check;
@@ -113,6 +115,7 @@ mod exec;
 mod files;
 mod http;
 mod id;
+mod observe;
 mod operation;
 mod options;
 mod page;
@@ -131,6 +134,7 @@ pub use self::files::{
     Upload, WriteFile,
 };
 pub use self::id::{DeviceId, DiskId, NetworkId, ProcessId, SandboxId, TemplateId};
+pub use self::observe::{Event, EventKind};
 pub use self::operation::Operation;
 pub use self::options::{RequestOptions, RetryPolicy};
 pub use self::page::{Items, List};

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::send::{Head, root_cause};
 use crate::error::{CallFacts, Error, ErrorKind, Result};
+use crate::observe::{Event, EventKind, Observer};
 
 type Source = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send + Sync>>;
 
@@ -34,6 +35,8 @@ pub(crate) struct Incoming {
     announced: Option<u64>,
     received: u64,
     ended: bool,
+    observer: Option<Observer>,
+    broken: Option<ErrorKind>,
 }
 
 impl Incoming {
@@ -64,7 +67,15 @@ impl Incoming {
             announced: None,
             received: 0,
             ended: false,
+            observer: None,
+            broken: None,
         }
+    }
+
+    /// Tells this observer how it ended.
+    pub(crate) fn observed(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Length of the whole body, when the server announced it.
@@ -127,7 +138,12 @@ impl Incoming {
             }
             None => return Poll::Ready(None),
         };
-        Poll::Ready(Some(Err(self.error(error))))
+        Poll::Ready(Some(Err(self.broke(error))))
+    }
+
+    fn broke(&mut self, error: Error) -> Error {
+        self.broken = Some(error.kind());
+        self.error(error)
     }
 
     /// Waits for the next byte no longer than allowed.
@@ -151,7 +167,7 @@ impl Incoming {
         } else {
             format!("nothing came for {:?} (the stall timeout)", self.stall)
         };
-        Poll::Ready(Some(Err(self.error(Error::new(ErrorKind::Timeout, message)))))
+        Poll::Ready(Some(Err(self.broke(Error::new(ErrorKind::Timeout, message)))))
     }
 }
 
@@ -168,6 +184,15 @@ impl Stream for Incoming {
             Poll::Ready(None) => self.end(None),
             Poll::Pending => self.wait(cx),
         }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let Some(observer) = &self.observer else { return };
+        let kind = EventKind::StreamEnd { bytes: self.received, error: self.broken };
+        let elapsed = self.facts.elapsed + self.opened.elapsed();
+        observer.tell(&Event { elapsed, ..Event::of(&self.facts, kind) });
     }
 }
 

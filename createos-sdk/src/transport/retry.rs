@@ -112,6 +112,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) replayable: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) quota: &'a Quota,
+    /// Told before every wait: the attempt that failed, why, and how long the wait is.
+    pub(crate) on_repeat: &'a (dyn Fn(u32, &Error, Duration) + Send + Sync),
 }
 
 /// A call that failed for good.
@@ -120,11 +122,11 @@ pub(crate) struct GaveUp {
     pub(crate) attempts: u32,
 }
 
-/// Makes attempts until one works or the terms say stop. Returns the number of attempts with
+/// Makes attempts, numbered from 1, until one works or the terms say stop. Returns the number of attempts with
 /// the result.
 pub(crate) async fn run<T, F>(
     terms: &Terms<'_>,
-    mut attempt: impl FnMut() -> F,
+    mut attempt: impl FnMut(u32) -> F,
 ) -> Result<(T, u32), GaveUp>
 where
     F: Future<Output = Result<T, Failure>>,
@@ -133,7 +135,7 @@ where
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let failure = match attempt().await {
+        let failure = match attempt(attempts).await {
             Ok(value) => {
                 terms.quota.refill(attempts);
                 return Ok((value, attempts));
@@ -142,7 +144,10 @@ where
         };
         acted |= failure.error.may_have_acted() || may_have_acted(terms.effect, failure.phase);
         match next_wait(terms, attempts, &failure) {
-            Some(wait) => sleep(wait).await,
+            Some(wait) => {
+                (terms.on_repeat)(attempts, &failure.error, wait);
+                sleep(wait).await;
+            }
             None => {
                 return Err(GaveUp { error: failure.error.with_acted(acted), attempts });
             }
@@ -245,12 +250,19 @@ mod tests {
     }
 
     fn terms(effect: Effect, quota: &Quota) -> Terms<'_> {
-        Terms { policy: RetryPolicy::default(), effect, replayable: true, deadline: None, quota }
+        Terms {
+            policy: RetryPolicy::default(),
+            effect,
+            replayable: true,
+            deadline: None,
+            quota,
+            on_repeat: &|_, _, _| {},
+        }
     }
 
     async fn count(terms: &Terms<'_>, phases: &[Phase]) -> (Result<u32, Error>, usize) {
         let made = Cell::new(0);
-        let outcome = run(terms, || {
+        let outcome = run(terms, |_| {
             let number = made.get();
             made.set(number + 1);
             let result = match phases.get(number) {
@@ -310,7 +322,7 @@ mod tests {
         let policy = RetryPolicy::default().max_attempts(100);
         let terms = Terms { deadline, policy, ..terms(Effect::Reads, &quota) };
         let made = Cell::new(0);
-        let outcome = run(&terms, || {
+        let outcome = run(&terms, |_| {
             made.set(made.get() + 1);
             let error = Error::new(ErrorKind::Unavailable, "")
                 .with_retry_after(Some(Duration::from_secs(6)));

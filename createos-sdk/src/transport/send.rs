@@ -13,6 +13,7 @@ use super::request::{Call, Effect, Pace};
 use super::retry::{self, Failure, Phase, Terms};
 use crate::client::Inner;
 use crate::error::{CallFacts, Error, ErrorKind, Result};
+use crate::observe::{self, Event, EventKind};
 
 /// Bytes of an error body that are read.
 const ERROR_BODY: usize = 4 << 20;
@@ -112,20 +113,45 @@ async fn run<T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
+    observe::in_span(call, run_observed(client, call, take)).await
+}
+
+async fn run_observed<T, F>(
+    client: &Inner,
+    call: &Call,
+    take: impl Fn(reqwest::Response, Limits) -> F,
+) -> Result<Answered<T>>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     let started = Instant::now();
     let mut facts = call.facts();
     if let Err(error) = call.check(client) {
         return Err(error.in_call(&facts));
     }
     let limits = Limits::of(client, call);
+    let tell = |attempt, kind: EventKind<'_>| {
+        let event = Event { attempt, elapsed: started.elapsed(), ..Event::of(&facts, kind) };
+        client.observer.tell(&event);
+    };
     let terms = Terms {
         policy: call.options.retry.unwrap_or(client.retry),
         effect: call.effect,
         replayable: call.is_replayable(),
         deadline: limits.deadline,
         quota: &client.quota,
+        on_repeat: &|number, error, wait| {
+            tell(number, EventKind::Retry { error: error.kind(), wait });
+        },
     };
-    let outcome = retry::run(&terms, || attempt(client, call, limits, &take)).await;
+    let outcome = retry::run(&terms, async |number| {
+        let began = Instant::now();
+        tell(number, EventKind::Request);
+        let outcome = attempt(client, call, limits, &take).await;
+        tell(number, ending(&outcome, began.elapsed()));
+        outcome
+    })
+    .await;
     facts.elapsed = started.elapsed();
     match outcome {
         Ok(((head, body), attempts)) => {
@@ -136,6 +162,19 @@ where
             facts.attempts = gave_up.attempts;
             Err(gave_up.error.in_call(&facts))
         }
+    }
+}
+
+/// What is told of the end of an attempt.
+fn ending<T>(outcome: &Result<(Head, T), Failure>, took: Duration) -> EventKind<'_> {
+    match outcome {
+        Ok((Head { status, request_id, .. }, _)) => {
+            EventKind::Response { status: *status, request_id: request_id.as_deref(), took }
+        }
+        Err(Failure { error, phase: Phase::Status(status) }) => {
+            EventKind::Response { status: *status, request_id: error.request_id(), took }
+        }
+        Err(Failure { error, .. }) => EventKind::Failure { error: error.kind(), took },
     }
 }
 
@@ -161,7 +200,8 @@ pub(crate) async fn send<T>(
 pub(crate) async fn open(client: &Inner, call: &Call) -> Result<Incoming> {
     let answered = run(client, call, |response, _| async { Ok(response) }).await?;
     let Answered { head, body, facts, limits } = answered;
-    Ok(Incoming::new(body, facts, &head, limits.stall, limits.deadline))
+    Ok(Incoming::new(body, facts, &head, limits.stall, limits.deadline)
+        .observed(client.observer.clone()))
 }
 
 /// One attempt, within its limits.

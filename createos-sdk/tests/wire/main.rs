@@ -9,6 +9,7 @@ mod golden;
 mod guards;
 mod lists;
 mod network;
+mod observation;
 mod retries;
 mod safety;
 mod server;
