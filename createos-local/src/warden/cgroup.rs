@@ -171,7 +171,7 @@ impl Group {
 
     /// Whether everything is gone. Killed processes take a moment to leave.
     pub(crate) fn try_remove(&self) -> bool {
-        self.dirs.iter().fold(true, |gone, group| group.try_remove() && gone)
+        self.dirs.iter().filter(|group| !group.try_remove()).count() == 0
     }
 
     /// Removes everything, and waits for it. Blocks.
