@@ -128,7 +128,7 @@ pub mod wire;
 
 pub use self::client::{Client, ClientBuilder};
 pub use self::error::{Error, ErrorKind, Result};
-pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Output};
+pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Gap, Output};
 pub use self::files::{
     Download, DownloadFile, DownloadTo, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText,
     Upload, WriteFile,

@@ -45,13 +45,14 @@ pub struct Command {
     sandbox: Sandbox,
     request: ExecRequest,
     stdin: Option<Vec<u8>>,
+    limit: Option<(usize, usize)>,
     options: RequestOptions,
 }
 
 impl Command {
     pub(crate) fn new(sandbox: Sandbox, program: String) -> Self {
         let request = ExecRequest::new(program);
-        Self { sandbox, request, stdin: None, options: RequestOptions::new() }
+        Self { sandbox, request, stdin: None, limit: None, options: RequestOptions::new() }
     }
 
     /// Adds an argument.
@@ -91,6 +92,26 @@ impl Command {
         self
     }
 
+    /// Keeps no more than the first `head` and the last `tail` bytes of standard output and
+    /// as much of standard error, in constant memory however much is written.
+    /// [`Output::stdout_gap`] and [`Output::stderr_gap`] say what is missing and where. The
+    /// command is then followed as a stream, so the stall timeout counts.
+    ///
+    /// It has no effect on [`stream`](Self::stream) and [`status`](Self::status).
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// let out = sandbox.command("make").limit_output(8 << 10, 64 << 10).await?;
+    /// if let Some(gap) = out.stdout_gap {
+    ///     println!("{} before byte {}", gap, gap.at);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn limit_output(mut self, head: usize, tail: usize) -> Self {
+        self.limit = Some((head, tail));
+        self
+    }
+
     /// Sets options of this call.
     pub fn with(mut self, options: RequestOptions) -> Self {
         self.options = self.options.overlaid(options);
@@ -110,6 +131,9 @@ impl Command {
     }
 
     /// Runs it and gives what it writes, as it writes it.
+    ///
+    /// A server that does not know streams (api.md 9.37) is asked to run it the other way;
+    /// the events then all come at its end.
     pub fn stream(self) -> Pending<ExecStream> {
         Pending::new(self.open())
     }
@@ -149,11 +173,26 @@ impl Command {
     }
 
     async fn open(self) -> Result<ExecStream> {
-        let (sandbox, call) = self.call(true)?;
-        Ok(ExecStream::new(send::open(sandbox.client().inner(), &call).await?))
+        let (sandbox, call) = self.clone().call(true)?;
+        match send::open(sandbox.client().inner(), &call).await {
+            Ok(incoming) => Ok(ExecStream::new(incoming)),
+            // Nothing ran, but of two things one is missing: the sandbox, or the route.
+            Err(error) if error.status() == Some(404) => match sandbox.refresh().await {
+                Ok(_) => self.buffered().await.map(ExecStream::ended),
+                Err(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     async fn run(self) -> Result<Output> {
+        match self.limit {
+            Some((head, tail)) => Output::collect(self.open().await?, head, tail).await,
+            None => self.buffered().await,
+        }
+    }
+
+    async fn buffered(self) -> Result<Output> {
         let (sandbox, call) = self.call(false)?;
         send::send(sandbox.client().inner(), &call, |reply| {
             Output::read(envelope::data::<ExecAnswer>(&reply)?)
@@ -179,6 +218,7 @@ impl fmt::Debug for Command {
             .field("args", &self.request.args)
             .field("env", &self.request.env)
             .field("stdin_len", &self.stdin.as_ref().map(Vec::len))
+            .field("limit", &self.limit)
             .field("options", &self.options)
             .finish()
     }

@@ -1,9 +1,11 @@
 //! Running commands (api.md 4.11).
 
+mod bounded;
 mod command;
 mod output;
 mod stream;
 
+pub use self::bounded::Gap;
 pub use self::command::Command;
 pub use self::output::{ExitStatus, Output};
 pub use self::stream::{ExecEvent, ExecStream};

@@ -5,7 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
+use tokio::time::Instant;
 
+use super::bounded::{Bounded, Gap};
+use super::stream::{ExecEvent, ExecStream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::ExecAnswer;
 
@@ -36,7 +40,7 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// Everything a finished command wrote, byte for byte.
+/// What a finished command wrote, byte for byte: everything, unless it was limited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
@@ -46,7 +50,11 @@ pub struct Output {
     pub stdout: Bytes,
     /// What it wrote to standard error.
     pub stderr: Bytes,
-    /// How long it ran, as the server measured it.
+    /// Where bytes of `stdout` are missing: only after [`Command::limit_output`](super::Command::limit_output).
+    pub stdout_gap: Option<Gap>,
+    /// Where bytes of `stderr` are missing.
+    pub stderr_gap: Option<Gap>,
+    /// How long it ran, as the server measured it; with limited output, as seen from here.
     pub exec_time: Duration,
     /// Why it could not be started; `None` when it ran.
     pub error: Option<String>,
@@ -59,9 +67,34 @@ impl Output {
             status: ExitStatus::new(result.exit_code),
             stdout: result.take_stdout()?,
             stderr: result.take_stderr()?,
+            stdout_gap: None,
+            stderr_gap: None,
             exec_time: Duration::try_from_secs_f64(answer.exec_ms / 1000.0).unwrap_or_default(),
             error: result.error.filter(|text| !text.is_empty()),
         })
+    }
+
+    /// Follows a command to its end, and keeps the first `head` and last `tail` bytes of each
+    /// stream.
+    pub(super) async fn collect(mut stream: ExecStream, head: usize, tail: usize) -> Result<Self> {
+        let started = Instant::now();
+        let mut stdout = Bounded::new(head, tail);
+        let mut stderr = Bounded::new(head, tail);
+        let mut error = None;
+        let mut exit = None;
+        while let Some(event) = stream.try_next().await? {
+            match event {
+                ExecEvent::Stdout(bytes) => stdout.push(&bytes),
+                ExecEvent::Stderr(bytes) => stderr.push(&bytes),
+                ExecEvent::Error(why) => error = Some(why),
+                ExecEvent::Exit(status) => exit = Some(status),
+            }
+        }
+        let status = exit.ok_or_else(|| stream.lost())?;
+        let (stdout, stdout_gap) = stdout.finish();
+        let (stderr, stderr_gap) = stderr.finish();
+        let exec_time = started.elapsed();
+        Ok(Self { status, stdout, stderr, stdout_gap, stderr_gap, exec_time, error })
     }
 
     /// Standard output as text. Fails with [`ErrorKind::Protocol`] when it is not UTF-8.

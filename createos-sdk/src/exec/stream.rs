@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
-use super::output::ExitStatus;
+use super::output::{ExitStatus, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::incoming::Incoming;
 use crate::transport::ndjson::{Lines, MAX_LINE};
@@ -52,7 +52,8 @@ pub enum ExecEvent {
 #[derive(Debug)]
 #[must_use = "dropping the stream kills the command"]
 pub struct ExecStream {
-    incoming: Incoming,
+    /// `None` when the command had ended before this was made.
+    incoming: Option<Incoming>,
     lines: Lines,
     /// Of the last frame; a frame may hold several.
     events: VecDeque<ExecEvent>,
@@ -71,12 +72,24 @@ enum State {
 impl ExecStream {
     pub(super) fn new(incoming: Incoming) -> Self {
         Self {
-            incoming,
+            incoming: Some(incoming),
             lines: Lines::default(),
             events: VecDeque::new(),
             agent_error: None,
             state: State::Reading,
         }
+    }
+
+    /// The events of a command that has ended.
+    pub(super) fn ended(output: Output) -> Self {
+        let filled = |bytes: &Bytes| !bytes.is_empty();
+        let mut events = VecDeque::new();
+        events.extend(Some(output.stdout).filter(filled).map(ExecEvent::Stdout));
+        events.extend(Some(output.stderr).filter(filled).map(ExecEvent::Stderr));
+        events.extend(output.error.clone().map(ExecEvent::Error));
+        events.push_back(ExecEvent::Exit(output.status));
+        let (lines, agent_error) = (Lines::default(), output.error);
+        Self { incoming: None, lines, events, agent_error, state: State::Reading }
     }
 
     /// Reads to the end, throwing the output away.
@@ -100,10 +113,17 @@ impl ExecStream {
     }
 
     fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
-        self.incoming.error(Error::new(kind, message))
+        self.explain(Error::new(kind, message))
     }
 
-    fn lost(&self) -> Error {
+    fn explain(&self, error: Error) -> Error {
+        match &self.incoming {
+            Some(incoming) => incoming.error(error),
+            None => error.with_acted(true).in_operation("sandbox.exec"),
+        }
+    }
+
+    pub(super) fn lost(&self) -> Error {
         let mut message = "ended without an exit code; the command may still run".to_owned();
         if let Some(why) = &self.agent_error {
             message = format!("{message} ({why})");
@@ -115,10 +135,10 @@ impl ExecStream {
     fn take_line(&mut self, line: &[u8]) -> Result<()> {
         let mut frame: ExecFrame = serde_json::from_slice(line).map_err(|error| {
             let message = format!("a frame of the stream cannot be read: {error}");
-            self.incoming.error(Error::new(ErrorKind::Protocol, message).with_source(error))
+            self.explain(Error::new(ErrorKind::Protocol, message).with_source(error))
         })?;
-        let stdout = frame.take_stdout().map_err(|error| self.incoming.error(error))?;
-        let stderr = frame.take_stderr().map_err(|error| self.incoming.error(error))?;
+        let stdout = frame.take_stdout().map_err(|error| self.explain(error))?;
+        let stderr = frame.take_stderr().map_err(|error| self.explain(error))?;
         let filled = |bytes: &Bytes| !bytes.is_empty();
         self.events.extend(stdout.filter(filled).map(ExecEvent::Stdout));
         self.events.extend(stderr.filter(filled).map(ExecEvent::Stderr));
@@ -141,7 +161,8 @@ impl ExecStream {
             if let Some(line) = line {
                 return Poll::Ready(self.take_line(&line).map(|()| true));
             }
-            match ready!(self.incoming.poll_next_unpin(cx)) {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(Ok(false)) };
+            match ready!(incoming.poll_next_unpin(cx)) {
                 Some(chunk) => self.lines.push(chunk?),
                 None => {
                     self.state = State::Ended;
@@ -171,7 +192,12 @@ impl Stream for ExecStream {
                 return Poll::Ready(Some(Ok(event)));
             }
             let failed = match this.state {
-                State::Done => return this.incoming.poll_finish(cx).map(|()| None),
+                State::Done => {
+                    return match &mut this.incoming {
+                        Some(incoming) => incoming.poll_finish(cx).map(|()| None),
+                        None => Poll::Ready(None),
+                    };
+                }
                 State::Ended => this.lost(),
                 State::Reading => match ready!(this.poll_line(cx)) {
                     Ok(_) => continue,

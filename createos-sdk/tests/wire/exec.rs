@@ -292,3 +292,65 @@ async fn the_connection_is_used_again_after_a_stream() -> Result<()> {
     assert_eq!(server.connections(), 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn limited_output_keeps_both_ends_and_says_what_is_missing() -> Result<()> {
+    let server = RawServer::start(|_, mut connection| async move {
+        connection.read_request().await?;
+        connection.write(STREAM_HEAD).await?;
+        connection.chunk("{\"stdout\":\"begin \"}\n{\"stderr\":\"warn\"}\n").await?;
+        let frame = format!("{{\"stdout\":\"{}\"}}\n", "x".repeat(50_000));
+        for _ in 0..100 {
+            connection.chunk(&frame).await?;
+        }
+        connection.chunk("{\"stdout\":\" end\"}\n{\"exit_code\":3}\n").await?;
+        connection.chunk("").await
+    })
+    .await;
+    let out = sandbox(&server.url()).command("x").limit_output(6, 4).await?;
+    assert_eq!(out.stdout, "begin  end");
+    let gap = out.stdout_gap.unwrap();
+    assert_eq!((gap.at, gap.bytes), (6, 5_000_000));
+    assert_eq!((&out.stderr[..], out.stderr_gap), (&b"warn"[..], None));
+    assert_eq!(out.status.code(), 3);
+    assert!(out.exec_time > Duration::ZERO);
+
+    let cut = serving(b"{\"stdout\":\"a\"}\n").await;
+    let error = sandbox(&cut.url()).command("x").limit_output(6, 4).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StreamLost);
+    let missing = serving(b"{\"error\":\"no such file\"}\n{\"exit_code\":127}\n").await;
+    let out = sandbox(&missing.url()).command("x").limit_output(6, 4).await?;
+    assert_eq!(out.error.as_deref(), Some("no such file"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_streams_is_asked_the_other_way_but_only_then() -> Result<()> {
+    use wiremock::matchers::{method, query_param};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    let server = MockServer::start().await;
+    let unknown = ResponseTemplate::new(404).set_body_string("404 page not found");
+    let result = json!({"stdout": "out", "stderr": "err", "exit_code": 5});
+    let streamed = Mock::given(query_param("stream", "true")).respond_with(unknown.clone());
+    streamed.with_priority(1).mount(&server).await;
+    let run = success(json!({"result": result, "exec_ms": 1.0}));
+    Mock::given(method("POST")).respond_with(run).expect(3).mount(&server).await;
+    let get = Mock::given(method("GET")).respond_with(success(super::view("running")));
+    get.up_to_n_times(3).mount(&server).await;
+    let sandbox = sandbox(&server.uri());
+    let (events, error) = drain(sandbox.command("x").stream().await?).await;
+    assert!(error.is_none());
+    assert_eq!(events[..2], [out("out"), err("err")]);
+    assert_eq!(code(&events[2]), Some(5));
+    assert_eq!(sandbox.command("x").status().await?.code(), 5);
+    let limited = sandbox.command("x").limit_output(1, 1).await?;
+    assert_eq!((&limited.stdout[..], limited.stdout_gap.unwrap().bytes), (&b"ot"[..], 1));
+
+    // From here on the sandbox is unknown, too.
+    Mock::given(method("GET")).respond_with(unknown).mount(&server).await;
+    let error = sandbox.command("x").stream().await.unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::NotFound, Some("sandbox.exec")));
+    assert!(!error.may_have_acted());
+    Ok(())
+}
