@@ -124,6 +124,7 @@ mod sandbox;
 mod secret;
 mod time;
 mod transport;
+mod wait;
 pub mod wire;
 
 pub use self::client::{Client, ClientBuilder};
@@ -142,6 +143,7 @@ pub use self::pending::Pending;
 pub use self::sandbox::{CreateSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil};
 pub use self::secret::Secret;
 pub use self::time::Timestamp;
+pub use self::wait::Condition;
 
 /// The README's examples compile.
 #[cfg(doctest)]

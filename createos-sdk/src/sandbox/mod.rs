@@ -18,6 +18,7 @@ use crate::operation::Operation;
 use crate::page::List;
 use crate::transport::envelope;
 use crate::transport::request::Call;
+use crate::wait::Condition;
 use crate::wire::{
     Bandwidth, CreatedSandbox, DestroyedSandbox, DiskAttachment, SandboxStatus, SandboxView,
 };
@@ -142,9 +143,10 @@ impl Sandbox {
         })
     }
 
-    /// Waits until it is in this state, asking again and again. See [`WaitUntil`].
-    pub fn wait_until(&self, status: SandboxStatus) -> WaitUntil {
-        WaitUntil::new(self.clone(), status)
+    /// Waits until it is in this state, or meets this [`Condition`], asking again and again.
+    /// See [`WaitUntil`].
+    pub fn wait_until(&self, condition: impl Into<Condition>) -> WaitUntil {
+        WaitUntil::new(self.clone(), condition.into())
     }
 
     /// A command to run in it. Nothing is sent until the command is awaited.

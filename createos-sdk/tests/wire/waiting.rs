@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use createos_sdk::ErrorKind;
 use createos_sdk::wire::SandboxStatus;
+use createos_sdk::{Condition, ErrorKind};
 use serde_json::json;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -49,7 +49,7 @@ async fn the_budget_is_kept_and_the_last_state_told() {
         .await
         .unwrap_err();
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(300) && waited < Duration::from_secs(5), "{waited:?}");
+    assert!(waited >= Duration::from_millis(600) && waited < Duration::from_secs(5), "{waited:?}");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.last_status(), Some(&SandboxStatus::Resuming));
     assert!(error.attempts() >= 2 && error.message().contains("resuming"), "{error}");
@@ -104,4 +104,27 @@ async fn a_change_just_before_the_end_is_seen() {
     let waiting = sandbox(&server.uri()).wait_until(SandboxStatus::Running);
     let seen = waiting.budget(Duration::from_millis(1500)).await.unwrap().unwrap();
     assert_eq!(seen.status, SandboxStatus::Running);
+}
+
+#[tokio::test]
+async fn any_condition_can_be_waited_for() {
+    let mut open = view("running");
+    open["ingress_url_template"] = json!("https://x-<port>.example.org");
+    let server = becoming(success(view("running")), success(open)).await;
+    let reachable = Condition::new("reachable", |view| {
+        view.is_some_and(|view| view.ingress_url_template.is_some())
+    });
+    let both = Condition::from(SandboxStatus::Running).and(reachable.clone());
+    let seen = sandbox(&server.uri()).wait_until(both).await.unwrap().unwrap();
+    assert!(seen.ingress_url_template.is_some());
+
+    // A final state ends every wait that it does not meet.
+    let server = answering(success(view("destroyed"))).await;
+    let error = sandbox(&server.uri()).wait_until(reachable).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedState);
+    assert!(error.message().contains("reachable"), "{error}");
+
+    let server = answering(ResponseTemplate::new(404)).await;
+    let gone = Condition::from(SandboxStatus::Running).not();
+    assert!(sandbox(&server.uri()).wait_until(gone).await.unwrap().is_none());
 }
