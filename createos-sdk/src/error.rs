@@ -300,6 +300,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_resource(mut self, id: &impl ToString) -> Self {
+        self.0.resource = Some(id.to_string());
+        self
+    }
+
     pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.0.status = Some(status);
         self

@@ -131,8 +131,8 @@ pub use self::client::{Client, ClientBuilder};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Gap, Output};
 pub use self::files::{
-    Download, DownloadFile, DownloadTo, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText,
-    Upload, WriteFile,
+    DirEntry, Download, DownloadFile, DownloadTo, FileInfo, FileKind, FileOperation, Files,
+    MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload, WriteFile,
 };
 pub use self::id::{DeviceId, DiskId, NetworkId, ProcessId, SandboxId, TemplateId};
 pub use self::observe::{Event, EventKind};

@@ -46,13 +46,15 @@ pub struct Command {
     request: ExecRequest,
     stdin: Option<Vec<u8>>,
     limit: Option<(usize, usize)>,
+    operation: &'static str,
     options: RequestOptions,
 }
 
 impl Command {
     pub(crate) fn new(sandbox: Sandbox, program: String) -> Self {
         let request = ExecRequest::new(program);
-        Self { sandbox, request, stdin: None, limit: None, options: RequestOptions::new() }
+        let (operation, options) = ("sandbox.exec", RequestOptions::new());
+        Self { sandbox, request, stdin: None, limit: None, operation, options }
     }
 
     /// Adds an argument.
@@ -138,8 +140,14 @@ impl Command {
         Pending::new(self.open())
     }
 
+    /// Runs as a part of another operation.
+    pub(crate) fn named(mut self, operation: &'static str) -> Self {
+        self.operation = operation;
+        self
+    }
+
     fn call(mut self, stream: bool) -> Result<(Sandbox, Call)> {
-        let operation = "sandbox.exec";
+        let operation = self.operation;
         self.check().map_err(|error| error.in_operation(operation))?;
         self.request.stream = stream;
         let call = self.sandbox.call(operation, Method::POST, &["exec"]).json(&self.request)?;

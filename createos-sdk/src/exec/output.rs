@@ -127,6 +127,10 @@ impl Output {
     /// # Ok(()) }
     /// ```
     pub fn ensure_success(self) -> Result<Self> {
+        self.ensure_success_of("sandbox.exec")
+    }
+
+    pub(crate) fn ensure_success_of(self, operation: &'static str) -> Result<Self> {
         let message = match &self.error {
             Some(why) => format!("could not be started: {why}"),
             None if self.status.success() => return Ok(self),
@@ -136,9 +140,7 @@ impl Output {
             },
         };
         let acted = self.error.is_none();
-        Err(Error::new(ErrorKind::CommandFailed, message)
-            .with_acted(acted)
-            .in_operation("sandbox.exec"))
+        Err(Error::new(ErrorKind::CommandFailed, message).with_acted(acted).in_operation(operation))
     }
 }
 

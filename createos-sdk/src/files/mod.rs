@@ -1,6 +1,8 @@
 //! Files of a sandbox (api.md 4.13).
 
 mod download;
+mod guest;
+mod info;
 mod progress;
 mod read;
 mod upload;
@@ -10,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 
 pub use self::download::{Download, DownloadFile, DownloadTo};
+pub use self::guest::FileOperation;
+pub use self::info::{DirEntry, FileInfo, FileKind};
 pub use self::progress::Progress;
 pub use self::read::{ReadFile, ReadText};
 pub use self::upload::Upload;
@@ -78,6 +82,81 @@ impl Files {
     ) -> DownloadTo {
         DownloadTo::new(self.download(path), local.into())
     }
+
+    fn operation<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        script: &'static str,
+        paths: Vec<Vec<u8>>,
+        parse: fn(&[u8]) -> Option<T>,
+    ) -> FileOperation<T> {
+        FileOperation::new(self.sandbox.clone(), operation, script, paths, parse)
+    }
+
+    /// What is in a directory, in no particular order. The path may be any bytes, as the
+    /// names that come back are. A link to a directory is followed; the entries are not.
+    pub fn list(&self, path: impl AsRef<[u8]>) -> FileOperation<Vec<DirEntry>> {
+        let paths = vec![path.as_ref().to_vec()];
+        self.operation("files.list", scripts::LIST, paths, info::parse_list)
+    }
+
+    /// What is known about a file, directory or link. A link at the end of the path is not
+    /// followed.
+    pub fn stat(&self, path: impl AsRef<[u8]>) -> FileOperation<FileInfo> {
+        let paths = vec![path.as_ref().to_vec()];
+        self.operation("files.stat", scripts::STAT, paths, info::parse_stat)
+    }
+
+    /// Makes a directory, and its parents as needed. One that is there already is fine.
+    pub fn create_dir(&self, path: impl AsRef<[u8]>) -> FileOperation<()> {
+        let paths = vec![path.as_ref().to_vec()];
+        self.operation("files.create_dir", scripts::CREATE_DIR, paths, nothing)
+    }
+
+    /// Removes a file, a link (not what it points to) or an empty directory.
+    pub fn remove(&self, path: impl AsRef<[u8]>) -> FileOperation<()> {
+        let paths = vec![path.as_ref().to_vec()];
+        self.operation("files.remove", scripts::REMOVE, paths, nothing)
+    }
+
+    /// Removes a file, a link or a directory with everything in it.
+    pub fn remove_all(&self, path: impl AsRef<[u8]>) -> FileOperation<()> {
+        let paths = vec![path.as_ref().to_vec()];
+        self.operation("files.remove_all", scripts::REMOVE_ALL, paths, nothing)
+    }
+
+    /// Gives a file or directory another path. A file at the new path is replaced; a
+    /// directory there is a `Conflict`.
+    pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> FileOperation<()> {
+        let paths = vec![from.as_ref().to_vec(), to.as_ref().to_vec()];
+        self.operation("files.rename", scripts::RENAME, paths, nothing)
+    }
+}
+
+fn nothing(output: &[u8]) -> Option<()> {
+    output.is_empty().then_some(())
+}
+
+/// See [`guest`] for what they can rely on.
+mod scripts {
+    pub(super) use super::info::{LIST, STAT};
+
+    pub(super) const CREATE_DIR: &str = r#"[ -d "$p" ] && exit 0
+[ -e "$p" ] || [ -L "$p" ] && exit 46
+mkdir -p "$p"
+"#;
+    pub(super) const REMOVE: &str = r#"[ -e "$p" ] || [ -L "$p" ] || exit 44
+if [ ! -d "$p" ] || [ -L "$p" ]; then rm -f "$p"; exit; fi
+[ -z "$(ls -A "$p")" ] || exit 47
+rmdir "$p"
+"#;
+    pub(super) const REMOVE_ALL: &str = r#"[ -e "$p" ] || [ -L "$p" ] || exit 44
+rm -rf "$p"
+"#;
+    pub(super) const RENAME: &str = r#"[ -e "$p" ] || [ -L "$p" ] || exit 44
+[ -d "$q" ] && exit 46
+mv -f "$p" "$q"
+"#;
 }
 
 /// Refuses what the server would refuse, before any traffic.

@@ -7,6 +7,7 @@ mod exec;
 mod files;
 mod golden;
 mod guards;
+mod guest;
 mod lists;
 mod network;
 mod observation;
