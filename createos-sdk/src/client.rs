@@ -41,6 +41,7 @@ pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
     settings: http::Settings,
     background: OnceLock<Client>,
+    pub(crate) upgrades: http::Upgrades,
     pub(crate) base: Url,
     pub(crate) credential: Option<Credential>,
     pub(crate) timeout: Duration,
@@ -90,6 +91,7 @@ impl Client {
             let http = this.settings.build().unwrap_or_else(|_| this.http.clone());
             Client(Arc::new(Inner {
                 http,
+                upgrades: http::Upgrades::new(this.settings.clone()),
                 settings: this.settings.clone(),
                 background: OnceLock::new(),
                 base: this.base.clone(),
@@ -332,6 +334,7 @@ impl ClientBuilder {
         };
         Ok(Client(Arc::new(Inner {
             http: settings.build()?,
+            upgrades: http::Upgrades::new(settings.clone()),
             settings,
             background: OnceLock::new(),
             base,

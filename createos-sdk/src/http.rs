@@ -1,5 +1,6 @@
 //! The HTTP stack: TLS, proxies, connections.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use url::Url;
@@ -23,7 +24,11 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn build(&self) -> Result<reqwest::Client> {
-        let builder = reqwest::Client::builder()
+        self.build_from(reqwest::Client::builder())
+    }
+
+    fn build_from(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+        let builder = builder
             .user_agent(USER_AGENT)
             // A redirect would carry the key to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
@@ -72,6 +77,27 @@ impl Settings {
         }
         let message = "a certificate was given, but this build has no TLS feature";
         Err(Error::new(ErrorKind::Config, message))
+    }
+}
+
+/// The second stack, for connections that become something other than HTTP: with HTTP/2 they
+/// cannot. Its TLS, proxy and limits are those of the first; it is made when first needed.
+pub(crate) struct Upgrades {
+    settings: Settings,
+    client: OnceLock<reqwest::Client>,
+}
+
+impl Upgrades {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, client: OnceLock::new() }
+    }
+
+    pub(crate) fn client(&self) -> Result<&reqwest::Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let made = self.settings.build_from(reqwest::Client::builder().http1_only())?;
+        Ok(self.client.get_or_init(|| made))
     }
 }
 

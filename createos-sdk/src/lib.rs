@@ -39,6 +39,7 @@
 //! | create, find, list sandboxes | [`Client::create_sandbox`], [`Client::get_sandbox`], [`Client::sandboxes`] |
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
 //! | move files | [`Sandbox::files`] |
+//! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
 //! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
 //! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
 //! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
@@ -124,6 +125,7 @@ mod sandbox;
 mod secret;
 mod time;
 mod transport;
+mod tunnel;
 mod wait;
 pub mod wire;
 
@@ -143,6 +145,9 @@ pub use self::pending::Pending;
 pub use self::sandbox::{CreateSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil};
 pub use self::secret::Secret;
 pub use self::time::Timestamp;
+pub use self::tunnel::{
+    GuestHttp, GuestRequest, GuestResponse, Tunnel, TunnelEvent, TunnelListener, TunnelStream,
+};
 pub use self::wait::Condition;
 
 /// The README's examples compile.

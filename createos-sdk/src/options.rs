@@ -137,7 +137,7 @@ fn is_ours(name: &str) -> bool {
             | "te"
             | "trailer"
             | "expect"
-    )
+    ) || name.starts_with("sec-websocket-")
 }
 
 impl fmt::Debug for RequestOptions {
@@ -237,6 +237,7 @@ mod tests {
             ("Authorization", "Bearer k"),
             ("Content-Length", "0"),
             ("Cookie", "a=b"),
+            ("Sec-WebSocket-Key", "k"),
         ] {
             let error = RequestOptions::new().header(name, value).header_map().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name:?}");

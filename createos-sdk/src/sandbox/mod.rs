@@ -18,6 +18,7 @@ use crate::operation::Operation;
 use crate::page::List;
 use crate::transport::envelope;
 use crate::transport::request::Call;
+use crate::tunnel::{GuestHttp, Tunnel};
 use crate::wait::Condition;
 use crate::wire::{
     Bandwidth, CreatedSandbox, DestroyedSandbox, DiskAttachment, SandboxStatus, SandboxView,
@@ -157,6 +158,16 @@ impl Sandbox {
     /// Its files.
     pub fn files(&self) -> Files {
         Files::new(self.clone())
+    }
+
+    /// A way to a TCP port inside it. Nothing is sent until a connection is opened.
+    pub fn tunnel(&self, port: u16) -> Tunnel {
+        Tunnel::new(self.clone(), port)
+    }
+
+    /// HTTP to a port inside it, through a tunnel.
+    pub fn http(&self, port: u16) -> GuestHttp {
+        GuestHttp::new(self.clone(), port)
     }
 
     /// The disks attached to it (api.md 4.17).

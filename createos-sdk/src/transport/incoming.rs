@@ -9,14 +9,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::send::{Head, root_cause};
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::observe::{Event, EventKind, Observer};
 
-type Source = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send + Sync>>;
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Source = Pin<Box<dyn Stream<Item = Result<Bytes, Cause>> + Send + Sync>>;
 
 /// How long the end of a complete body is waited for.
 const FINISH_GRACE: Duration = Duration::from_millis(50);
@@ -47,18 +48,26 @@ impl Incoming {
         stall: Duration,
         deadline: Option<Instant>,
     ) -> Self {
-        let mut this = Self::over(Box::pin(response.bytes_stream()), facts, stall, deadline);
-        this.status = head.status;
+        // The address may hold a query, and the error carries the path already.
+        let source = response.bytes_stream().map_err(|error| error.without_url().into());
+        let mut this = Self::over(Box::pin(source), head.status, facts, stall, deadline);
         this.request_id = head.request_id.clone();
         this.announced = head.content_length;
         this
     }
 
-    fn over(source: Source, facts: CallFacts, stall: Duration, deadline: Option<Instant>) -> Self {
+    /// A body that does not come from the API.
+    pub(crate) fn over(
+        source: Source,
+        status: u16,
+        facts: CallFacts,
+        stall: Duration,
+        deadline: Option<Instant>,
+    ) -> Self {
         Self {
             source,
             facts,
-            status: 200,
+            status,
             request_id: None,
             opened: Instant::now(),
             stall,
@@ -123,15 +132,15 @@ impl Incoming {
         Poll::Ready(Some(Ok(chunk)))
     }
 
-    fn end(&mut self, cause: Option<reqwest::Error>) -> Poll<Option<Result<Bytes>>> {
+    fn end(&mut self, cause: Option<Cause>) -> Poll<Option<Result<Bytes>>> {
         self.ended = true;
         let of = self.announced.map(|total| format!(" of {total}")).unwrap_or_default();
         let received = self.received;
         let error = match cause {
             Some(cause) => {
-                let why = root_cause(&cause);
+                let why = root_cause(&*cause);
                 let message = format!("broken off after {received}{of} bytes: {why}");
-                Error::new(ErrorKind::StreamLost, message).with_source(cause.without_url())
+                Error::new(ErrorKind::StreamLost, message).with_source(cause)
             }
             None if self.announced.is_some_and(|total| received != total) => {
                 Error::new(ErrorKind::StreamLost, format!("ended after {received}{of} bytes"))
@@ -217,7 +226,7 @@ pub(crate) mod tests {
 
     /// A body over any stream, for tests of what is built on it.
     pub(crate) fn over(source: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Incoming {
-        Incoming::over(Box::pin(source.map(Ok)), CallFacts::default(), STALL, None)
+        Incoming::over(Box::pin(source.map(Ok)), 200, CallFacts::default(), STALL, None)
     }
 
     fn ticking(every: Duration, times: usize) -> impl Stream<Item = Bytes> + Send + Sync {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::outgoing::{Outgoing, SendClock};
+use super::upgrade::Upgrade;
 use crate::client::Inner;
 use crate::config::KEY_VARIABLES;
 use crate::error::{CallFacts, Error, ErrorKind, Result};
@@ -65,6 +66,8 @@ pub(crate) struct Call {
     /// Largest answer read into memory, in bytes.
     pub(crate) limit: u64,
     pub(crate) pace: Pace,
+    /// The protocol to go on with instead of HTTP.
+    pub(crate) upgrade: Option<Upgrade>,
     pub(crate) options: RequestOptions,
 }
 
@@ -97,6 +100,7 @@ impl Call {
             also_accept: None,
             limit: WHOLE_LIMIT,
             pace: Pace::AtLeast(Duration::ZERO),
+            upgrade: None,
             options: RequestOptions::new(),
         }
     }
@@ -172,6 +176,9 @@ impl Call {
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         if let (true, Some(credential)) = (self.authenticated, &client.credential) {
             headers.insert(credential.header, credential.value.clone());
+        }
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.add_headers(headers);
         }
         let mut clock = None;
         match &self.body {

@@ -204,6 +204,13 @@ pub(crate) async fn open(client: &Inner, call: &Call) -> Result<Incoming> {
         .observed(client.observer.clone()))
 }
 
+/// Sends a call that asks to go on with another protocol, and gives the connection once the
+/// server agreed. Bytes that came with its answer are the first to be read.
+pub(crate) async fn upgrade(client: &Inner, call: &Call) -> Result<reqwest::Upgraded> {
+    let take = |response, _| super::upgrade::take(call.upgrade.as_ref(), response);
+    run(client, call, take).await.map(|answered| answered.body)
+}
+
 /// One attempt, within its limits.
 async fn attempt<T, F>(
     client: &Inner,
@@ -249,19 +256,29 @@ async fn exchange(
     limits: Limits,
 ) -> Result<(Head, reqwest::Response), Failure> {
     let stall = matches!(call.pace, Pace::Stall).then_some(limits.stall);
+    let http = match &call.upgrade {
+        None => &client.http,
+        Some(_) => {
+            client.upgrades.client().map_err(|error| Failure { error, phase: Phase::Local })?
+        }
+    };
     let response = tokio::select! {
         biased;
-        answered = client.http.execute(request) => {
+        answered = http.execute(request) => {
             answered.map_err(|error| broken(error, clock.as_ref()))?
         }
         () = stalled(clock.as_ref(), stall) => return Err(silent()),
     };
     let head = Head::read(&response);
-    let good = response.status().is_success() || call.also_accept == Some(head.status);
+    let expected = if call.upgrade.is_some() { Some(101) } else { call.also_accept };
+    let good = response.status().is_success() || expected == Some(head.status);
     if !good {
         let body = read_error_body(response).await;
         let error = envelope::failure(&head, &body);
-        return Err(Failure { error, phase: Phase::Status(head.status) });
+        // Nothing listens on the port (api.md 4.19); asking again at once changes nothing.
+        let is_final = call.upgrade.is_some() && head.status == 502;
+        let phase = if is_final { Phase::Final } else { Phase::Status(head.status) };
+        return Err(Failure { error, phase });
     }
     Ok((head, response))
 }

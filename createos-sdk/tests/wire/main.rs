@@ -14,6 +14,7 @@ mod observation;
 mod retries;
 mod safety;
 mod server;
+mod tunnel;
 mod waiting;
 
 use std::time::Duration;

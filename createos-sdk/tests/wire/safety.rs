@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use createos_sdk::{
     Client, ClientBuilder, Command, CreateSandbox, Download, DownloadFile, DownloadTo, Error,
-    ExecEvent, ExecStream, Files, Items, List, Operation, Output, Pending, ReadFile, ReadText,
-    RequestOptions, RetryPolicy, Sandbox, Secret, Upload, WaitUntil, WriteFile, wire,
+    ExecEvent, ExecStream, Files, GuestHttp, GuestRequest, GuestResponse, Items, List, Operation,
+    Output, Pending, ReadFile, ReadText, RequestOptions, RetryPolicy, Sandbox, Secret, Tunnel,
+    TunnelEvent, TunnelListener, TunnelStream, Upload, WaitUntil, WriteFile, wire,
 };
 
 use super::{ID, KEY, answering, builder, client, sandbox};
@@ -30,6 +31,11 @@ fn types_can_be_shared_moved_and_stored() {
     handle::<List<Sandbox>>();
     handle::<Output>();
     handle::<ExecEvent>();
+    handle::<GuestHttp>();
+    value::<Tunnel>();
+    value::<TunnelEvent>();
+    value::<TunnelListener>();
+    value::<GuestRequest>();
     value::<Error>();
     value::<Operation<wire::WhoAmI>>();
     value::<WaitUntil>();
@@ -43,6 +49,8 @@ fn types_can_be_shared_moved_and_stored() {
     stream::<Download>();
     stream::<Items<Sandbox>>();
     stream::<Pending<()>>();
+    stream::<TunnelStream>();
+    stream::<GuestResponse>();
 }
 
 #[test]
@@ -93,6 +101,9 @@ async fn secrets_show_in_no_debug_and_no_error() {
     shows_nothing(&sandbox.files().write("/x", PLANTED).with(options()));
     shows_nothing(&sandbox.files().read("/x").with(options()));
     shows_nothing(&sandbox.files().download("/x").with(options()));
+    shows_nothing(&sandbox.tunnel(1).with(options()));
+    let request = sandbox.http(1).post(format!("/?token={PLANTED}"), PLANTED);
+    shows_nothing(&request.header("x-token", PLANTED).with(options()));
     shows_nothing(&client.whoami().with(options()));
     shows_nothing(&client.sandboxes().with(options()));
     shows_nothing(&client.sandboxes().with(options()).stream());

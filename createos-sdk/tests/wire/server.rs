@@ -102,6 +102,28 @@ impl Connection {
         self.stream.flush().await
     }
 
+    /// Takes exactly this many bytes.
+    pub(crate) async fn read_exact(&mut self, count: usize) -> std::io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            self.fill().await?;
+        }
+        let rest = self.buffer.split_off(count);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// Agrees to go on with another protocol; `early` comes in the same segment.
+    pub(crate) async fn switch(&mut self, token: &str, early: &[u8]) -> std::io::Result<()> {
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {token}\r\n\r\n"
+        );
+        self.write([head.as_bytes(), early].concat()).await
+    }
+
+    /// Ends the writing side alone.
+    pub(crate) async fn end_writing(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// Writes one chunk of a chunked body.
     pub(crate) async fn chunk(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         let bytes = bytes.as_ref();

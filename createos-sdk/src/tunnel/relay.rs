@@ -1,0 +1,98 @@
+//! Copying between two connections, each direction on its own.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+
+const BUFFER: usize = 64 << 10;
+
+/// Bytes moved so far.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) there: AtomicU64,
+    pub(super) back: AtomicU64,
+}
+
+/// Copies both ways until both have ended. The end of one direction is passed on and leaves the
+/// other open. Who no longer takes bytes may still send some, so a failed write ends one
+/// direction; a connection that cannot be read is dead, and ends both.
+pub(super) async fn relay<A, B>(here: A, guest: B, moved: &Moved) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
+    let (here_read, here_write) = split(here);
+    let (guest_read, guest_write) = split(guest);
+    let there = one_way(here_read, guest_write, &moved.there);
+    let back = one_way(guest_read, here_write, &moved.back);
+    let (there, back) = tokio::try_join!(there, back)?;
+    there.and(back)
+}
+
+/// The outer error is one of reading, the inner one of writing.
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &AtomicU64,
+) -> io::Result<io::Result<()>> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
+        let written = async {
+            to.write_all(piece).await?;
+            to.flush().await
+        };
+        if let Err(error) = written.await {
+            return Ok(Err(error));
+        }
+        moved.fetch_add(count as u64, Ordering::Relaxed);
+    }
+    // The other side may be gone already, which is no loss: everything was written.
+    let _ = to.shutdown().await;
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    #[tokio::test]
+    async fn the_end_of_one_direction_leaves_the_other_open() {
+        let (mut local, near) = duplex(16);
+        let (mut guest, far) = duplex(16);
+        let moved = Moved::default();
+        let copying = relay(near, far, &moved);
+        let talking = async {
+            local.write_all(b"question").await.unwrap();
+            local.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            guest.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"question");
+            let answering = async {
+                guest.write_all(&[7; 1000]).await.unwrap();
+                guest.shutdown().await.unwrap();
+            };
+            let mut answer = Vec::new();
+            let (_, read) = tokio::join!(answering, local.read_to_end(&mut answer));
+            assert_eq!((read.unwrap(), answer), (1000, vec![7; 1000]));
+        };
+        let (copied, ()) = tokio::join!(copying, talking);
+        copied.unwrap();
+        assert_eq!(moved.there.into_inner(), 8);
+        assert_eq!(moved.back.into_inner(), 1000);
+    }
+
+    #[tokio::test]
+    async fn who_stopped_reading_may_still_send() {
+        let (local, near) = duplex(16);
+        let (mut guest, far) = duplex(1 << 20);
+        let moved = Moved::default();
+        drop(local);
+        guest.write_all(b"nobody hears this").await.unwrap();
+        drop(guest);
+        assert!(relay(near, far, &moved).await.is_err());
+    }
+}
