@@ -38,7 +38,7 @@
 //! |---|---|
 //! | create, find, list sandboxes | [`Client::create_sandbox`], [`Client::get_sandbox`], [`Client::sandboxes`] |
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
-//! | move files | [`Sandbox::files`] |
+//! | move files and directories, list, rename, remove | [`Sandbox::files`] |
 //! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
 //! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
 //! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
@@ -133,8 +133,9 @@ pub use self::client::{Client, ClientBuilder};
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Gap, Output};
 pub use self::files::{
-    DirEntry, Download, DownloadFile, DownloadTo, FileInfo, FileKind, FileOperation, Files,
-    MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload, WriteFile,
+    DirEntry, DirectorySummary, Download, DownloadDir, DownloadFile, DownloadTo, FileInfo,
+    FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload,
+    UploadDir, WriteFile,
 };
 pub use self::id::{DeviceId, DiskId, NetworkId, ProcessId, SandboxId, TemplateId};
 pub use self::observe::{Event, EventKind};

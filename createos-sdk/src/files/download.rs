@@ -1,14 +1,15 @@
 //! Downloads in constant memory.
 
 use std::future::IntoFuture;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use reqwest::Method;
-use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncWriteExt, BufWriter, ReadBuf};
 
 use super::{Progress, ProgressFn, check_path};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +64,7 @@ impl DownloadFile {
             ..self.sandbox.call(operation, Method::GET, &["files"]).query("path", &self.path)
         };
         let incoming = send::open(self.sandbox.client().inner(), &call).await?;
-        Ok(Download { incoming, progress: self.progress })
+        Ok(Download { incoming, progress: self.progress, rest: Bytes::new() })
     }
 }
 
@@ -76,7 +77,7 @@ impl IntoFuture for DownloadFile {
     }
 }
 
-/// A file on its way here: a [`Stream`] of its pieces, in order.
+/// A file on its way here: a [`Stream`] of its pieces, in order, and an [`AsyncRead`].
 ///
 /// It ends after the last byte. A transfer that breaks off, or is shorter than announced, is
 /// an error of kind [`StreamLost`](crate::ErrorKind::StreamLost); one that stays silent for
@@ -87,6 +88,8 @@ impl IntoFuture for DownloadFile {
 pub struct Download {
     incoming: Incoming,
     progress: Option<ProgressFn>,
+    /// What a reader had no room for.
+    rest: Bytes,
 }
 
 impl Download {
@@ -105,11 +108,36 @@ impl Stream for Download {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.rest))));
+        }
         let polled = self.incoming.poll_next_unpin(cx);
         if let (Poll::Ready(Some(Ok(_))), Some(progress)) = (&polled, &self.progress) {
             progress.report(Progress { bytes: self.incoming.received(), total: self.len() });
         }
         polled
+    }
+}
+
+/// The same bytes for what takes a reader. Its errors hold an [`Error`] as their inner error.
+impl AsyncRead for Download {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut piece = loop {
+            match ready!(self.as_mut().poll_next(cx)) {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                Some(Ok(piece)) => break piece,
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        };
+        let count = piece.len().min(buffer.remaining());
+        buffer.put_slice(&piece.split_to(count));
+        self.rest = piece;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,16 +1,20 @@
 //! Files of a sandbox (api.md 4.13).
 
+mod directory;
 mod download;
 mod guest;
 mod info;
+mod pack;
 mod progress;
 mod read;
+mod unpack;
 mod upload;
 mod write;
 
 use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 
+pub use self::directory::{DirectorySummary, DownloadDir, UploadDir};
 pub use self::download::{Download, DownloadFile, DownloadTo};
 pub use self::guest::FileOperation;
 pub use self::info::{DirEntry, FileInfo, FileKind};
@@ -81,6 +85,33 @@ impl Files {
         local: impl Into<std::path::PathBuf>,
     ) -> DownloadTo {
         DownloadTo::new(self.download(path), local.into())
+    }
+
+    /// Puts the content of a local directory into a directory of the sandbox.
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// sandbox.files().upload_dir("project", "/work/project").await?;
+    /// sandbox.command("make").args(["-C", "/work/project"]).await?.ensure_success()?;
+    /// let moved = sandbox.files().download_dir("/work/project/out", "out").await?;
+    /// println!("{} files", moved.files);
+    /// # Ok(()) }
+    /// ```
+    pub fn upload_dir(
+        &self,
+        local: impl Into<std::path::PathBuf>,
+        path: impl AsRef<[u8]>,
+    ) -> UploadDir {
+        UploadDir::new(self.sandbox.clone(), local.into(), path.as_ref().to_vec())
+    }
+
+    /// Puts the content of a directory of the sandbox into a local directory.
+    pub fn download_dir(
+        &self,
+        path: impl AsRef<[u8]>,
+        local: impl Into<std::path::PathBuf>,
+    ) -> DownloadDir {
+        DownloadDir::new(self.sandbox.clone(), path.as_ref().to_vec(), local.into())
     }
 
     fn operation<T: Send + 'static>(

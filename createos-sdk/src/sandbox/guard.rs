@@ -119,7 +119,7 @@ impl Drop for SandboxGuard {
             return;
         }
         let at_end = self.at_end;
-        let sandbox = self.sandbox.with_client(self.sandbox.client().background());
+        let sandbox = self.sandbox.in_background();
         let work = async move {
             // Nobody is left to be told; the client's observer has seen it.
             let _ = at_end.carry_out(&sandbox).await;

@@ -68,6 +68,11 @@ impl Sandbox {
         Self::with(client, self.0.id.clone(), self.0.created.clone(), self.view())
     }
 
+    /// The same sandbox for work that goes on without its caller.
+    pub(crate) fn in_background(&self) -> Self {
+        self.with_client(self.client().background())
+    }
+
     /// Its id.
     pub fn id(&self) -> &SandboxId {
         &self.0.id
