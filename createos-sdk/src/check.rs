@@ -51,6 +51,57 @@ pub(crate) fn mount(mount_path: &str, sub_path: Option<&str>) -> Result<()> {
     }
 }
 
+/// Outbound rules (api.md 6.4). What they mean is for the server to judge.
+pub(crate) fn egress(rules: &[String]) -> Result<()> {
+    for rule in rules {
+        let why = match () {
+            () if rule.is_empty() => "a rule is empty".to_owned(),
+            () if rule.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                format!("{rule:?} contains blanks")
+            }
+            () if rule == "*" && rules.len() > 1 => "`*` stands alone or not at all".to_owned(),
+            () => continue,
+        };
+        return Err(Error::invalid_argument("egress", why));
+    }
+    Ok(())
+}
+
+/// OpenSSH public keys, one line each.
+pub(crate) fn ssh_pubkeys(keys: &[String]) -> Result<()> {
+    for key in keys {
+        if key.trim().is_empty() || key.trim().contains(char::is_control) {
+            let why = "a key is empty or more than one line";
+            return Err(Error::invalid_argument("ssh_pubkeys", why));
+        }
+    }
+    Ok(())
+}
+
+/// A name of something that is neither a sandbox nor a disk.
+pub(crate) fn name(text: &str) -> Result<()> {
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        return Err(Error::invalid_argument("name", format!("{text:?} is empty or not one line")));
+    }
+    Ok(())
+}
+
+/// A disk name (api.md 1.6). Ids of disks never look like one.
+pub(crate) fn is_disk_name(text: &str) -> bool {
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().next().is_some_and(lower)
+        && text.bytes().all(|byte| lower(byte) || byte == b'-')
+}
+
+pub(crate) fn disk_name(name: &str) -> Result<()> {
+    if is_disk_name(name) {
+        return Ok(());
+    }
+    let why = format!("{name:?} is not made of a-z, 0-9 and `-` (1 to 63, `-` not first)");
+    Err(Error::invalid_argument("name", why))
+}
+
 pub(crate) fn env_name(name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let good = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
@@ -117,6 +168,29 @@ mod tests {
         assert!(mount("mnt", None).is_err());
         assert!(mount("/mnt", Some("/a")).is_err());
         assert!(mount("/mnt", Some("a/../..")).is_err());
+    }
+
+    #[test]
+    fn rules_keys_and_names() {
+        let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        egress(&all(&[])).unwrap();
+        egress(&all(&["*"])).unwrap();
+        egress(&all(&["a.example.org:443", "10.0.0.0/8"])).unwrap();
+        for bad in [&["", "a"][..], &["a b"], &["a\n"], &["*", "a"]] {
+            assert!(egress(&all(bad)).unwrap_err().message().starts_with("egress"));
+        }
+        ssh_pubkeys(&all(&["ssh-ed25519 AAAA me\n"])).unwrap();
+        for bad in ["", " \n", "a\nb"] {
+            assert!(ssh_pubkeys(&all(&[bad])).is_err(), "{bad:?}");
+        }
+        name("my mesh").unwrap();
+        assert!(name(" ").is_err() && name("a\0").is_err());
+        for good in ["a", "0-9", "training-data", &"x".repeat(63)] {
+            disk_name(good).unwrap();
+        }
+        for bad in ["", "-a", "A", "a_b", "disk_01k4", "a.b", &"x".repeat(64)] {
+            assert!(disk_name(bad).unwrap_err().message().starts_with("name"), "{bad:?}");
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+#[derive(Clone)]
 pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
     settings: http::Settings,
@@ -48,7 +49,7 @@ pub(crate) struct Inner {
     pub(crate) stall_timeout: Duration,
     pub(crate) deadline: Option<Duration>,
     pub(crate) retry: RetryPolicy,
-    pub(crate) quota: Quota,
+    pub(crate) quota: Arc<Quota>,
     pub(crate) observer: Observer,
 }
 
@@ -79,6 +80,18 @@ impl Client {
         self.0.credential.is_some()
     }
 
+    /// This client with another API key, such as a delegated token (api.md 4.12). Everything
+    /// else is shared: connections, settings, the quota of retries.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when the key is blank or cannot be sent.
+    pub fn with_api_key(&self, key: impl Into<Secret>) -> Result<Self> {
+        let credential = config::credential(Some(&key.into()), None, &|_| None)?;
+        let background = OnceLock::new();
+        Ok(Self(Arc::new(Inner { credential, background, ..Inner::clone(&self.0) })))
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.0
     }
@@ -89,20 +102,10 @@ impl Client {
         let make = || {
             let this = &*self.0;
             let http = this.settings.build().unwrap_or_else(|_| this.http.clone());
-            Client(Arc::new(Inner {
-                http,
-                upgrades: http::Upgrades::new(this.settings.clone()),
-                settings: this.settings.clone(),
-                background: OnceLock::new(),
-                base: this.base.clone(),
-                credential: this.credential.clone(),
-                timeout: this.timeout,
-                stall_timeout: this.stall_timeout,
-                deadline: this.deadline,
-                retry: this.retry,
-                quota: Quota::new(),
-                observer: this.observer.clone(),
-            }))
+            let quota = Arc::new(Quota::new());
+            let background = OnceLock::new();
+            let upgrades = http::Upgrades::new(this.settings.clone());
+            Client(Arc::new(Inner { http, upgrades, background, quota, ..this.clone() }))
         };
         self.0.background.get_or_init(make).clone()
     }
@@ -321,6 +324,11 @@ impl ClientBuilder {
         self.build_with(&|name| std::env::var(name).ok())
     }
 
+    /// Like [`build`](Self::build), but blind to the environment.
+    pub(crate) fn build_anonymous(self) -> Result<Client> {
+        self.build_with(&|_| None)
+    }
+
     fn build_with(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Client> {
         let base = config::base_url(self.base_url.as_deref(), self.insecure_http, env)?;
         let key = self.api_key.as_ref();
@@ -343,7 +351,7 @@ impl ClientBuilder {
             stall_timeout: self.stall_timeout.unwrap_or(STALL_TIMEOUT),
             deadline: self.deadline,
             retry: self.retry,
-            quota: Quota::new(),
+            quota: Arc::new(Quota::new()),
             observer: self.observer,
         })))
     }

@@ -330,6 +330,13 @@ impl Error {
         self
     }
 
+    /// What was asked for is done, and doing it again would do it twice.
+    pub(crate) fn not_repeatable(mut self) -> Self {
+        self.0.acted = true;
+        self.0.repeatable = false;
+        self
+    }
+
     pub(crate) fn with_last_status(mut self, status: Option<SandboxStatus>) -> Self {
         self.0.last_status = status;
         self

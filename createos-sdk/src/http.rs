@@ -82,6 +82,7 @@ impl Settings {
 
 /// The second stack, for connections that become something other than HTTP: with HTTP/2 they
 /// cannot. Its TLS, proxy and limits are those of the first; it is made when first needed.
+#[derive(Clone)]
 pub(crate) struct Upgrades {
     settings: Settings,
     client: OnceLock<reqwest::Client>,

@@ -145,6 +145,22 @@ id_type!(
     "device id"
 );
 
+id_type!(
+    /// Id of a device's session.
+    SessionId,
+    "session id"
+);
+id_type!(
+    /// Name of a virtual screen, `screen-0` to `screen-7`.
+    ScreenId,
+    "screen id"
+);
+id_type!(
+    /// Id of a window on a virtual screen.
+    WindowId,
+    "window id"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,25 +111,35 @@ mod background;
 mod check;
 mod client;
 mod config;
+pub mod device;
+pub mod disk;
 mod error;
 mod exec;
 mod files;
+mod handle;
 mod http;
 mod id;
+pub mod local;
+mod metrics;
+pub mod network;
 mod observe;
 mod operation;
 mod options;
 mod page;
 mod pending;
+mod poll;
 mod sandbox;
 mod secret;
 mod time;
+pub mod token;
 mod transport;
 mod tunnel;
 mod wait;
 pub mod wire;
 
 pub use self::client::{Client, ClientBuilder};
+pub use self::device::Device;
+pub use self::disk::Disk;
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Gap, Output};
 pub use self::files::{
@@ -137,13 +147,18 @@ pub use self::files::{
     FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload,
     UploadDir, WriteFile,
 };
-pub use self::id::{DeviceId, DiskId, NetworkId, ProcessId, SandboxId, TemplateId};
+pub use self::id::{
+    DeviceId, DiskId, NetworkId, ProcessId, SandboxId, ScreenId, SessionId, TemplateId, WindowId,
+};
+pub use self::network::Network;
 pub use self::observe::{Event, EventKind};
 pub use self::operation::Operation;
 pub use self::options::{RequestOptions, RetryPolicy};
 pub use self::page::{Items, List};
 pub use self::pending::Pending;
-pub use self::sandbox::{CreateSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil};
+pub use self::sandbox::{
+    ChangeState, CreateSandbox, ForkSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil,
+};
 pub use self::secret::Secret;
 pub use self::time::Timestamp;
 pub use self::tunnel::{

@@ -60,7 +60,7 @@ async fn adopt(sandbox: Sandbox, create: &CreateSandbox, cause: Error) -> Result
     let options = || create.options.clone();
     match &view.status {
         SandboxStatus::Running => return Ok(sandbox),
-        SandboxStatus::Paused => drop(sandbox.resume().with(options()).await?),
+        SandboxStatus::Paused => drop(sandbox.resume().no_wait().with(options()).await?),
         SandboxStatus::Creating | SandboxStatus::Resuming | SandboxStatus::Forking => {}
         other => return Err(refused(&sandbox, format!("is {other}"), cause)),
     }

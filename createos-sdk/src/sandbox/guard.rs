@@ -4,16 +4,13 @@ use std::future::IntoFuture;
 use std::ops::Deref;
 use std::time::Duration;
 
-use reqwest::Method;
 use tokio::sync::oneshot;
 
 use super::Sandbox;
 use crate::background::{self, Running};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operation::Operation;
 use crate::pending::Pending;
-use crate::wire::SandboxView;
 
 /// How long a runtime that ends is kept for a teardown.
 const HOLD: Duration = Duration::from_secs(30);
@@ -29,13 +26,9 @@ impl AtEnd {
     async fn carry_out(self, sandbox: &Sandbox) -> Result<()> {
         match self {
             Self::Destroy => sandbox.destroy().await.map(drop),
-            Self::Pause => pause(sandbox).await.map(drop),
+            Self::Pause => sandbox.pause().no_wait().await.map(drop),
         }
     }
-}
-
-fn pause(sandbox: &Sandbox) -> Operation<std::sync::Arc<SandboxView>> {
-    sandbox.viewing(sandbox.call("sandbox.pause", Method::POST, &["pause"]))
 }
 
 /// A sandbox that is destroyed, or paused, when this guard is dropped.

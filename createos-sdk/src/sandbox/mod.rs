@@ -3,6 +3,8 @@
 mod adopt;
 mod create;
 mod guard;
+mod lifecycle;
+mod settings;
 mod wait;
 
 use std::fmt;
@@ -11,21 +13,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 use reqwest::Method;
 
 use crate::client::Client;
+use crate::error::Result;
 use crate::exec::Command;
 use crate::files::Files;
 use crate::id::SandboxId;
 use crate::operation::Operation;
-use crate::page::List;
 use crate::transport::envelope;
 use crate::transport::request::Call;
+use crate::transport::send::Reply;
 use crate::tunnel::{GuestHttp, Tunnel};
 use crate::wait::Condition;
-use crate::wire::{
-    Bandwidth, CreatedSandbox, DestroyedSandbox, DiskAttachment, SandboxStatus, SandboxView,
-};
+use crate::wire::{CreatedSandbox, DestroyedSandbox, SandboxStatus, SandboxView};
 
 pub use self::create::CreateSandbox;
 pub use self::guard::{Guarded, SandboxGuard};
+pub use self::lifecycle::{ChangeState, ForkSandbox};
 pub use self::wait::WaitUntil;
 
 /// One sandbox. Cheap to clone; clones share the last-seen view.
@@ -109,28 +111,19 @@ impl Sandbox {
     /// An operation that answers with a view, which becomes the last seen.
     fn viewing(&self, call: Call) -> Operation<Arc<SandboxView>> {
         let sandbox = self.clone();
-        Operation::new(self.client().clone(), call, move |reply| {
-            let view: Arc<SandboxView> = Arc::new(envelope::data(&reply)?);
-            sandbox.saw(Some(view.clone()));
-            Ok(view)
-        })
+        Operation::new(self.client().clone(), call, move |reply| sandbox.read_view(&reply))
+    }
+
+    /// The view in an answer, which becomes the last seen.
+    fn read_view(&self, reply: &Reply) -> Result<Arc<SandboxView>> {
+        let view: Arc<SandboxView> = Arc::new(envelope::data(reply)?);
+        self.saw(Some(view.clone()));
+        Ok(view)
     }
 
     /// Asks the server how it is (api.md 4.3).
     pub fn refresh(&self) -> Operation<Arc<SandboxView>> {
         self.viewing(self.call("sandbox.get", Method::GET, &[]))
-    }
-
-    /// Starts a paused sandbox again (api.md 4.7). The answer may still say `resuming`; see
-    /// [`wait_until`](Self::wait_until).
-    ///
-    /// # Errors
-    ///
-    /// `Conflict` when it is in a state that cannot be resumed, `PaymentRequired` when the
-    /// account is out of credit. Resuming a sandbox that runs does nothing, so a failure
-    /// that [may have acted](crate::Error::may_have_acted) is safe to repeat.
-    pub fn resume(&self) -> Operation<Arc<SandboxView>> {
-        self.viewing(self.call("sandbox.resume", Method::POST, &["resume"]))
     }
 
     /// Destroys it with everything in it (api.md 4.5). Gives the state the server answered,
@@ -173,18 +166,6 @@ impl Sandbox {
     /// HTTP to a port inside it, through a tunnel.
     pub fn http(&self, port: u16) -> GuestHttp {
         GuestHttp::new(self.clone(), port)
-    }
-
-    /// The disks attached to it (api.md 4.17).
-    pub fn disks(&self) -> List<DiskAttachment> {
-        let call = self.call("sandbox.disks", Method::GET, &["disks"]);
-        List::new(self.client().clone(), call, |_, row: DiskAttachment| row)
-    }
-
-    /// Its traffic (api.md 4.15).
-    pub fn bandwidth(&self) -> Operation<Bandwidth> {
-        let call = self.call("sandbox.bandwidth", Method::GET, &["bandwidth"]);
-        Operation::new(self.client().clone(), call, |reply| envelope::data(&reply))
     }
 }
 

@@ -116,11 +116,16 @@ impl Call {
     }
 
     pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self> {
+        self.set_json(body)?;
+        Ok(self)
+    }
+
+    pub(crate) fn set_json(&mut self, body: &impl Serialize) -> Result<()> {
         let bytes = serde_json::to_vec(body).map_err(|error| {
             Error::invalid_argument("body", "cannot be written as JSON").with_source(error)
         })?;
         self.body = Body::Json(bytes.into());
-        Ok(self)
+        Ok(())
     }
 
     pub(crate) fn facts(&self) -> CallFacts {

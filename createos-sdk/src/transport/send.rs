@@ -25,6 +25,8 @@ pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) request_id: Option<String>,
     pub(crate) retry_after: Option<Duration>,
+    /// How long to wait before asking how far the work is (api.md 1.4).
+    pub(crate) poll_after: Option<Duration>,
     pub(crate) content_length: Option<u64>,
     content_type: String,
 }
@@ -41,6 +43,7 @@ impl Head {
                 .map(|id| id.chars().take(128).collect()),
             retry_after: retry_after
                 .and_then(|value| retry::parse_retry_after(value, SystemTime::now())),
+            poll_after: text(headers, "x-poll-after").and_then(parse_poll_after),
             content_length: text(headers, CONTENT_LENGTH.as_str())
                 .and_then(|length| length.parse().ok()),
             content_type: text(headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_owned(),
@@ -61,6 +64,11 @@ impl Head {
     pub(crate) fn stamp(&self, error: Error) -> Error {
         error.with_status(self.status).with_request_id(self.request_id.clone())
     }
+}
+
+/// Reads `X-Poll-After`: seconds. Nonsense is as good as nothing.
+fn parse_poll_after(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.trim().parse().ok()?).ok()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

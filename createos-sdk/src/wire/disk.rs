@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{null_as_default, open_enum};
-use crate::id::DiskId;
+use crate::id::{DiskId, SandboxId};
+use crate::secret::Secret;
+use crate::time::Timestamp;
 
 open_enum! {
     /// What stands behind a disk.
@@ -56,6 +58,154 @@ impl DiskConfig {
             region: None,
             use_path_style: false,
         }
+    }
+
+    /// Names the region of the service, such as `auto`.
+    pub fn in_region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Makes the bucket part of the path instead of the host name.
+    pub fn path_style(mut self) -> Self {
+        self.use_path_style = true;
+        self
+    }
+}
+
+/// Keys of a bucket. Stored encrypted by the server and never given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DiskCredentials {
+    /// The access key.
+    pub access_key: Secret,
+    /// The secret key.
+    pub secret_key: Secret,
+}
+
+impl DiskCredentials {
+    /// A pair of keys.
+    pub fn new(access_key: impl Into<Secret>, secret_key: impl Into<Secret>) -> Self {
+        Self { access_key: access_key.into(), secret_key: secret_key.into() }
+    }
+}
+
+/// Body that creates a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CreateDisk {
+    /// Its name.
+    pub name: String,
+    /// What stands behind it.
+    pub kind: DiskKind,
+    /// Where the bucket is.
+    pub config: DiskConfig,
+    /// The keys of the bucket.
+    pub credentials: DiskCredentials,
+}
+
+impl CreateDisk {
+    /// A disk on an S3 bucket.
+    pub fn new(name: impl Into<String>, config: DiskConfig, credentials: DiskCredentials) -> Self {
+        Self { name: name.into(), kind: DiskKind::S3, config, credentials }
+    }
+}
+
+/// Body that replaces the keys of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PatchDisk {
+    /// The new keys.
+    pub credentials: DiskCredentials,
+}
+
+impl PatchDisk {
+    /// Sets these keys.
+    pub fn new(credentials: DiskCredentials) -> Self {
+        Self { credentials }
+    }
+}
+
+/// A disk as the server describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DiskView {
+    /// Its id.
+    pub id: DiskId,
+    /// Its name.
+    pub name: String,
+    /// What stands behind it.
+    pub kind: DiskKind,
+    /// Where the bucket is.
+    pub config: DiskConfig,
+    /// When it was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+}
+
+impl DiskView {
+    /// A disk on an S3 bucket.
+    pub fn new(
+        id: DiskId,
+        name: impl Into<String>,
+        config: DiskConfig,
+        created_at: Timestamp,
+    ) -> Self {
+        let created_at = Some(created_at);
+        Self { id, name: name.into(), kind: DiskKind::S3, config, created_at }
+    }
+}
+
+/// Answer to an attachment, in the union that every known client reads (api.md 4.17).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AttachedDisk {
+    /// The sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<SandboxId>,
+    /// Always true.
+    #[serde(default)]
+    pub ok: bool,
+}
+
+impl AttachedDisk {
+    /// The disk was attached to this sandbox.
+    pub fn new(id: SandboxId) -> Self {
+        Self { id: Some(id), ok: true }
+    }
+}
+
+/// Answer to a detachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DetachedDisk {
+    /// Always true.
+    #[serde(default)]
+    pub detached: bool,
+}
+
+impl DetachedDisk {
+    /// The disk was detached.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { detached: true }
+    }
+}
+
+/// Answer to the removal of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeletedDisk {
+    /// Always true.
+    #[serde(default)]
+    pub deleted: bool,
+}
+
+impl DeletedDisk {
+    /// The disk was removed.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { deleted: true }
     }
 }
 
@@ -125,5 +275,28 @@ mod tests {
         );
         assert_eq!(newer.mount_status, MountStatus::Unknown("failed".into()));
         assert_eq!(newer.kind, DiskKind::Unknown("gcs".into()));
+    }
+
+    #[test]
+    fn disks_go_both_ways_and_keys_do_not_show() {
+        let create: CreateDisk = both_ways(
+            r#"{"name":"data","kind":"s3",
+            "config":{"bucket":"b","endpoint":"https://s3.example.org","region":"auto",
+                      "use_path_style":true},
+            "credentials":{"access_key":"AKhunter2","secret_key":"hunter2"}}"#,
+        );
+        let config = DiskConfig::new("b", "https://s3.example.org").in_region("auto").path_style();
+        assert_eq!(create.config, config);
+        assert!(!format!("{create:?}").contains("hunter2"));
+        let patch: PatchDisk =
+            both_ways(r#"{"credentials":{"access_key":"hunter2","secret_key":"hunter2"}}"#);
+        assert!(!format!("{patch:?}").contains("hunter2"));
+        both_ways::<DiskView>(
+            r#"{"id":"disk_1","name":"data","kind":"s3","created_at":"2026-08-02T10:00:00Z",
+            "config":{"bucket":"b","endpoint":"https://s3.example.org"}}"#,
+        );
+        both_ways::<AttachedDisk>(r#"{"id":"sb-1","ok":true}"#);
+        assert_eq!(both_ways::<DetachedDisk>(r#"{"detached":true}"#), DetachedDisk::new());
+        assert_eq!(both_ways::<DeletedDisk>(r#"{"deleted":true}"#), DeletedDisk::new());
     }
 }

@@ -21,26 +21,47 @@ use serde::{Deserialize, Deserializer};
 mod bytes;
 mod catalog;
 mod create;
+mod device;
 mod disk;
 mod egress;
 mod envelope;
 mod exec;
 mod file;
+mod host;
+mod metrics;
+mod network;
 mod open_enum;
 mod page;
 mod sandbox;
 mod service;
+mod settings;
+mod template;
+mod token;
 
 pub use self::catalog::{RootfsCatalog, RootfsEntry, Shape};
 pub use self::create::{CreateSandbox, CreatedSandbox, DiskMount, NetworkRef};
-pub use self::disk::{DiskAttachment, DiskConfig, DiskKind, MountStatus};
-pub use self::egress::{Bandwidth, Egress};
+pub use self::device::{
+    AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceSession, DeviceView,
+};
+pub use self::disk::{
+    AttachedDisk, CreateDisk, DeletedDisk, DetachedDisk, DiskAttachment, DiskConfig,
+    DiskCredentials, DiskKind, DiskView, MountStatus, PatchDisk,
+};
+pub use self::egress::{Bandwidth, Egress, RechargeBandwidth, SetEgress};
 pub use self::envelope::{Ack, Envelope, EnvelopeStatus, Failure, FailureData};
 pub use self::exec::{ExecAnswer, ExecFrame, ExecRequest, ExecResult};
 pub use self::file::UploadedFile;
+pub use self::host::{Host, HostStatus};
+pub use self::metrics::Metrics;
+pub use self::network::{CreateNetwork, NetworkMember, NetworkView};
 pub use self::page::{Page, Pagination};
 pub use self::sandbox::{DestroyedSandbox, SandboxStatus, SandboxView};
 pub use self::service::{Health, Readiness, SandboxStats, WhoAmI};
+pub use self::settings::{
+    AddSshPubkeys, ForkSandbox, PatchSandbox, ResizeSandbox, ResizedSandbox, SshPubkeyCount,
+};
+pub use self::template::{BuildFrame, CreateTemplate, TemplateStatus, TemplateView};
+pub use self::token::{AccessToken, AccessTokenView};
 
 use self::open_enum::open_enum;
 

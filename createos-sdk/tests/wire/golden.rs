@@ -9,18 +9,18 @@ use wiremock::{MockServer, Request};
 
 use super::{ID, KEY, answering, builder, client, sandbox, success, view};
 
-async fn only(server: &MockServer) -> Request {
+pub(crate) async fn only(server: &MockServer) -> Request {
     let mut requests = server.received_requests().await.unwrap();
     assert_eq!(requests.len(), 1);
     requests.remove(0)
 }
 
-fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.headers.get(name).map(|value| value.to_str().unwrap())
 }
 
 #[track_caller]
-fn check(request: &Request, method: &str, path: &str, query: &str, body: Option<Value>) {
+pub(crate) fn check(request: &Request, method: &str, path: &str, query: &str, body: Option<Value>) {
     assert_eq!(request.method.as_str(), method);
     assert_eq!(request.url.path(), path);
     assert_eq!(request.url.query().unwrap_or_default(), query);
@@ -244,7 +244,7 @@ async fn lifecycle() -> Result<()> {
     let path = format!("/v1/sandboxes/{ID}");
     let server = answering(success(view("resuming"))).await;
     let paused = sandbox(&server.uri());
-    let seen = paused.resume().await?;
+    let seen = paused.resume().no_wait().await?;
     assert_eq!(seen.status, SandboxStatus::Resuming);
     assert_eq!(paused.clone().view().unwrap().status, SandboxStatus::Resuming);
     check(&only(&server).await, "POST", &format!("{path}/resume"), "", None);

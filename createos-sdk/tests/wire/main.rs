@@ -11,9 +11,11 @@ mod guest;
 mod lists;
 mod network;
 mod observation;
+mod resources;
 mod retries;
 mod safety;
 mod server;
+mod settings;
 mod tunnel;
 mod waiting;
 
@@ -49,6 +51,10 @@ pub(crate) async fn answering(answer: ResponseTemplate) -> MockServer {
 
 pub(crate) fn success(data: Value) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"status": "success", "data": data}))
+}
+
+pub(crate) fn fail(status: u16, why: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_json(json!({"status": "fail", "data": why}))
 }
 
 pub(crate) fn view(status: &str) -> Value {

@@ -108,6 +108,18 @@ async fn secrets_show_in_no_debug_and_no_error() {
     shows_nothing(&client.sandboxes().with(options()));
     shows_nothing(&client.sandboxes().with(options()).stream());
     shows_nothing(&sandbox.wait_until(wire::SandboxStatus::Running).with(options()));
+    shows_nothing(&sandbox.fork().env("TOKEN", PLANTED).with(options()));
+    shows_nothing(&sandbox.pause().with(options()));
+    let keys = || wire::DiskCredentials::new(PLANTED, PLANTED);
+    let bucket = wire::DiskConfig::new("b", "https://s3.example.org");
+    shows_nothing(&keys());
+    shows_nothing(&client.create_disk("data", bucket, keys()).with(options()));
+    let disk = client.disk("disk_1".parse::<createos_sdk::DiskId>().unwrap());
+    shows_nothing(&disk.rotate_credentials(keys()).with(options()));
+    shows_nothing(&disk.rotate_credentials(keys()).await.unwrap_err());
+    shows_nothing(&sandbox.attach_disk("data", "/m").with(options()));
+    shows_nothing(&sandbox.with_token(PLANTED).unwrap().access_token().create());
+    shows_nothing(&createos_sdk::local::pause().reason("r").with(options()));
     let error = sandbox.command("x").env("TOKEN", PLANTED).stdin(PLANTED).await.unwrap_err();
     shows_nothing(&error);
     assert!(!error.to_string().contains(PLANTED));

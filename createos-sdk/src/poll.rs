@@ -1,0 +1,117 @@
+//! Asking again and again until something is there.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::error::{CallFacts, Error, ErrorKind, Result};
+use crate::options::RequestOptions;
+use crate::wait::Polls;
+
+/// What is waited for, and how long.
+#[derive(Debug, Clone)]
+pub(crate) struct Poll {
+    pub(crate) operation: &'static str,
+    pub(crate) resource: String,
+    /// What is awaited, as in "not mounted after 120s".
+    pub(crate) awaited: &'static str,
+    pub(crate) budget: Duration,
+    /// Options of each question. A deadline shortens the budget.
+    pub(crate) options: RequestOptions,
+}
+
+impl Poll {
+    /// Asks until `ask` breaks with an answer. `Continue` says what was seen instead; passing
+    /// failures do not end the wait, others do. The budget is never exceeded, and a last
+    /// question is asked shortly before it ends.
+    pub(crate) async fn until<T, F>(&self, mut ask: impl FnMut(RequestOptions) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<ControlFlow<T, String>>>,
+    {
+        let budget = self.options.deadline.map_or(self.budget, |limit| limit.min(self.budget));
+        let mut polls = Polls::new(budget);
+        loop {
+            let options = self.options.clone().deadline(polls.ask());
+            let last = match ask(options).await {
+                Ok(ControlFlow::Break(found)) => return Ok(found),
+                Ok(ControlFlow::Continue(seen)) => seen,
+                Err(error) if error.is_retryable() => error.message().to_owned(),
+                Err(error) => return Err(error),
+            };
+            if !polls.next().await {
+                let message = format!("not {} after {budget:?}; last: {last}", self.awaited);
+                let facts = self.facts(polls.count, polls.elapsed());
+                return Err(Error::new(ErrorKind::Timeout, message).in_call(&facts));
+            }
+        }
+    }
+
+    /// An error that ends the wait because what is awaited cannot come.
+    pub(crate) fn hopeless(&self, message: String) -> Error {
+        let facts = self.facts(1, Duration::ZERO);
+        Error::new(ErrorKind::UnexpectedState, message).in_call(&facts)
+    }
+
+    fn facts(&self, attempts: u32, elapsed: Duration) -> CallFacts {
+        CallFacts {
+            operation: self.operation,
+            resource: Some(self.resource.clone()),
+            repeatable: true,
+            attempts,
+            elapsed,
+            ..CallFacts::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use tokio::time::Instant;
+
+    fn poll(budget: Duration) -> Poll {
+        Poll {
+            operation: "test.wait",
+            resource: "x-1".into(),
+            awaited: "there",
+            budget,
+            options: RequestOptions::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_asks_until_the_answer_and_forgives_passing_failures() {
+        let asked = Cell::new(0);
+        let found = poll(Duration::from_secs(120))
+            .until(|_| {
+                asked.set(asked.get() + 1);
+                let answer = match asked.get() {
+                    1 => Err(Error::new(ErrorKind::Unavailable, "busy")),
+                    2 => Ok(ControlFlow::Continue("pending".to_owned())),
+                    _ => Ok(ControlFlow::Break(7)),
+                };
+                async { answer }
+            })
+            .await;
+        assert_eq!((found.unwrap(), asked.get()), (7, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_budget_is_kept_and_what_was_seen_told() {
+        let started = Instant::now();
+        let nothing = |_| async { Ok(ControlFlow::<(), _>::Continue("pending".to_owned())) };
+        let error = poll(Duration::from_secs(10)).until(nothing).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.message(), "not there after 10s; last: pending");
+        assert_eq!((error.operation(), error.resource()), (Some("test.wait"), Some("x-1")));
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lasting_failure_ends_it_at_once() {
+        let refused =
+            |_| async { Err::<ControlFlow<(), String>, _>(Error::new(ErrorKind::NotFound, "")) };
+        let error = poll(Duration::from_secs(10)).until(refused).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}
