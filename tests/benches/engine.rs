@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use createos_sdk::{Client, ExecEvent, Sandbox, Upload};
+use createos_sdk::{Client, ExecEvent, Upload};
 use futures::{StreamExt, TryStreamExt};
 
 const SHAPE: &str = "s-1vcpu-256mb";
