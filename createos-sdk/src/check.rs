@@ -35,6 +35,15 @@ pub(crate) fn auto_pause(idle: Duration) -> Result<u64> {
     ))
 }
 
+pub(crate) fn terminal_size(rows: u16, cols: u16) -> Result<()> {
+    for (name, size) in [("rows", rows), ("cols", cols)] {
+        if size == 0 {
+            return Err(Error::invalid_argument(name, "must be from 1 to 65535"));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn mount(mount_path: &str, sub_path: Option<&str>) -> Result<()> {
     if !mount_path.starts_with('/') || mount_path.contains('\0') {
         return Err(Error::invalid_argument(

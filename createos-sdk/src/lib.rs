@@ -39,6 +39,7 @@
 //! | create, find, list sandboxes | [`Client::create_sandbox`], [`Client::get_sandbox`], [`Client::sandboxes`] |
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
 //! | move files and directories, list, rename, remove | [`Sandbox::files`] |
+//! | run something that outlives the connection | [`Sandbox::spawn`], [`Process::attach`], [`Process::stdin`] |
 //! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
 //! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
 //! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
@@ -128,6 +129,7 @@ mod options;
 mod page;
 mod pending;
 mod poll;
+mod process;
 mod sandbox;
 mod secret;
 mod time;
@@ -156,6 +158,10 @@ pub use self::operation::Operation;
 pub use self::options::{RequestOptions, RetryPolicy};
 pub use self::page::{Items, List};
 pub use self::pending::Pending;
+pub use self::process::{
+    Attach, Process, ProcessEvent, ProcessExit, ProcessStdin, ProcessStream, SpawnProcess,
+    TerminateProcess, WaitProcess,
+};
 pub use self::sandbox::{
     ChangeState, CreateSandbox, ForkSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil,
 };

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use super::output::{ExitStatus, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::incoming::Incoming;
-use crate::transport::ndjson::{Lines, MAX_LINE};
+use crate::transport::ndjson::Lines;
 use crate::wire::ExecFrame;
 
 /// Something a running command did.
@@ -64,7 +64,7 @@ pub struct ExecStream {
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Reading,
-    /// The body ended; what is left is a last line without a break.
+    /// The body ended before the command did.
     Ended,
     Done,
 }
@@ -150,31 +150,17 @@ impl ExecStream {
         Ok(())
     }
 
-    /// Moves on to the next line; false when the stream is over.
-    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        loop {
-            let line = self.lines.next_line().map_err(|_too_long| {
-                let limit = MAX_LINE >> 20;
-                let message = format!("a line of the stream is longer than {limit} MiB");
-                self.error(ErrorKind::Protocol, message)
-            })?;
-            if let Some(line) = line {
-                return Poll::Ready(self.take_line(&line).map(|()| true));
-            }
-            let Some(incoming) = &mut self.incoming else { return Poll::Ready(Ok(false)) };
-            match ready!(incoming.poll_next_unpin(cx)) {
-                Some(chunk) => self.lines.push(chunk?),
-                None => {
-                    self.state = State::Ended;
-                    let Some(line) = self.lines.finish() else { return Poll::Ready(Ok(false)) };
-                    // Half a frame is not a malformed frame: the rest was lost.
-                    if serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err() {
-                        return Poll::Ready(Ok(false));
-                    }
-                    return Poll::Ready(self.take_line(&line).map(|()| true));
-                }
-            }
+    /// Moves on to the next line.
+    fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let line = match &mut self.incoming {
+            Some(incoming) => ready!(incoming.poll_line(&mut self.lines, cx))?,
+            None => None,
+        };
+        match line {
+            Some(line) => return Poll::Ready(self.take_line(&line)),
+            None => self.state = State::Ended,
         }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -200,7 +186,7 @@ impl Stream for ExecStream {
                 }
                 State::Ended => this.lost(),
                 State::Reading => match ready!(this.poll_line(cx)) {
-                    Ok(_) => continue,
+                    Ok(()) => continue,
                     Err(error) => error,
                 },
             };

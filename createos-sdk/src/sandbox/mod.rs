@@ -16,8 +16,9 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::exec::Command;
 use crate::files::Files;
-use crate::id::SandboxId;
+use crate::id::{ProcessId, SandboxId};
 use crate::operation::Operation;
+use crate::process::{Process, SpawnProcess};
 use crate::transport::envelope;
 use crate::transport::request::Call;
 use crate::transport::send::Reply;
@@ -156,6 +157,28 @@ impl Sandbox {
     /// Its files.
     pub fn files(&self) -> Files {
         Files::new(self.clone())
+    }
+
+    /// A process to start in it that runs on when nobody is connected (api.md 5.1). Nothing is
+    /// sent until it is awaited.
+    pub fn spawn(&self, program: impl Into<String>) -> SpawnProcess {
+        SpawnProcess::new(self.clone(), program.into())
+    }
+
+    /// The default shell as such a process, in a terminal of this size in characters.
+    pub fn spawn_shell(&self, rows: u16, cols: u16) -> SpawnProcess {
+        SpawnProcess::shell(self.clone(), rows, cols)
+    }
+
+    /// A handle to a managed process, without any traffic. Whether it exists shows at the first
+    /// call.
+    pub fn process(&self, id: impl Into<ProcessId>) -> Process {
+        Process::new(self.clone(), id.into())
+    }
+
+    /// Its managed processes (api.md 5.1), also those that have ended and are still kept.
+    pub fn processes(&self) -> Operation<Vec<Process>> {
+        Process::list(self.clone())
     }
 
     /// A way to a TCP port inside it. Nothing is sent until a connection is opened.

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::ndjson::{Lines, MAX_LINE};
 use super::send::{Head, root_cause};
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::observe::{Event, EventKind, Observer};
@@ -107,6 +109,32 @@ impl Incoming {
             .with_request_id(self.request_id.clone())
             .with_acted(acted)
             .in_call(&facts)
+    }
+
+    /// The next line of a body made of lines of JSON; `None` at its end. A last line needs no
+    /// break, but half of one is not a malformed line: the rest was lost.
+    pub(crate) fn poll_line(
+        &mut self,
+        lines: &mut Lines,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>>> {
+        loop {
+            let line = lines.next_line().map_err(|_too_long| {
+                let limit = MAX_LINE >> 20;
+                let message = format!("a line of the stream is longer than {limit} MiB");
+                self.error(Error::new(ErrorKind::Protocol, message))
+            })?;
+            if line.is_some() {
+                return Poll::Ready(Ok(line));
+            }
+            match ready!(self.poll_next_unpin(cx)) {
+                Some(chunk) => lines.push(chunk?),
+                None => {
+                    let whole = |line: &Bytes| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+                    return Poll::Ready(Ok(lines.finish().filter(whole)));
+                }
+            }
+        }
     }
 
     /// Takes the end of a body whose content is complete, because a connection can be used

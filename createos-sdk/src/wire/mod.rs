@@ -32,6 +32,7 @@ mod metrics;
 mod network;
 mod open_enum;
 mod page;
+mod process;
 mod sandbox;
 mod service;
 mod settings;
@@ -55,6 +56,10 @@ pub use self::host::{Host, HostStatus};
 pub use self::metrics::Metrics;
 pub use self::network::{CreateNetwork, NetworkMember, NetworkView};
 pub use self::page::{Page, Pagination};
+pub use self::process::{
+    CreateProcess, ForegroundJob, InputAccepted, OutputRange, OutputStream, ProcessFrame,
+    ProcessInput, ProcessKind, ProcessList, ProcessState, ProcessView, PtySize, SendSignal, Signal,
+};
 pub use self::sandbox::{DestroyedSandbox, SandboxStatus, SandboxView};
 pub use self::service::{Health, Readiness, SandboxStats, WhoAmI};
 pub use self::settings::{

@@ -11,6 +11,7 @@ mod guest;
 mod lists;
 mod network;
 mod observation;
+mod processes;
 mod resources;
 mod retries;
 mod safety;

@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use createos_sdk::{
-    Client, ClientBuilder, Command, CreateSandbox, Download, DownloadFile, DownloadTo, Error,
-    ExecEvent, ExecStream, Files, GuestHttp, GuestRequest, GuestResponse, Items, List, Operation,
-    Output, Pending, ReadFile, ReadText, RequestOptions, RetryPolicy, Sandbox, Secret, Tunnel,
-    TunnelEvent, TunnelListener, TunnelStream, Upload, WaitUntil, WriteFile, wire,
+    Attach, Client, ClientBuilder, Command, CreateSandbox, Download, DownloadFile, DownloadTo,
+    Error, ExecEvent, ExecStream, Files, GuestHttp, GuestRequest, GuestResponse, Items, List,
+    Operation, Output, Pending, Process, ProcessEvent, ProcessExit, ProcessId, ProcessStdin,
+    ProcessStream, ReadFile, ReadText, RequestOptions, RetryPolicy, Sandbox, Secret, SpawnProcess,
+    TerminateProcess, Tunnel, TunnelEvent, TunnelListener, TunnelStream, Upload, WaitProcess,
+    WaitUntil, WriteFile, wire,
 };
 
 use super::{ID, KEY, answering, builder, client, sandbox};
@@ -32,6 +34,13 @@ fn types_can_be_shared_moved_and_stored() {
     handle::<Output>();
     handle::<ExecEvent>();
     handle::<GuestHttp>();
+    handle::<Process>();
+    handle::<ProcessEvent>();
+    handle::<ProcessExit>();
+    handle::<SpawnProcess>();
+    handle::<Attach>();
+    handle::<WaitProcess>();
+    handle::<TerminateProcess>();
     value::<Tunnel>();
     value::<TunnelEvent>();
     value::<TunnelListener>();
@@ -49,6 +58,8 @@ fn types_can_be_shared_moved_and_stored() {
     stream::<Download>();
     stream::<Items<Sandbox>>();
     stream::<Pending<()>>();
+    stream::<ProcessStream>();
+    stream::<ProcessStdin>();
     stream::<TunnelStream>();
     stream::<GuestResponse>();
 }
@@ -69,6 +80,16 @@ fn futures_and_results_are_small() {
         stream.wait().await
     };
     assert!(size(&waiting) < 16 << 10, "{}", size(&waiting));
+    assert!(size_of::<Process>() <= 16 && size_of::<ProcessStream>() < 1024);
+    let process = sandbox.process("prc-1".parse::<ProcessId>().unwrap());
+    let talking = async {
+        let listener = sandbox.tunnel(1).listen("127.0.0.1:0").await?;
+        listener.shutdown(Duration::ZERO).await;
+        sandbox.http(1).get("/").await?.bytes().await?;
+        drop(process.attach().await?);
+        process.wait().await
+    };
+    assert!(size(&talking) < 16 << 10, "{}", size(&talking));
 }
 
 #[track_caller]
@@ -102,6 +123,16 @@ async fn secrets_show_in_no_debug_and_no_error() {
     shows_nothing(&sandbox.files().read("/x").with(options()));
     shows_nothing(&sandbox.files().download("/x").with(options()));
     shows_nothing(&sandbox.tunnel(1).with(options()));
+    shows_nothing(&sandbox.spawn("x").env("TOKEN", PLANTED).with(options()));
+    let process = sandbox.process("prc-1".parse::<ProcessId>().unwrap());
+    shows_nothing(&process.input(PLANTED));
+    shows_nothing(&process.attach().with(options()));
+    shows_nothing(&process.wait().with(options()));
+    shows_nothing(&process.terminate().with(options()));
+    let mut stdin = process.stdin();
+    let _ = tokio::io::AsyncWriteExt::write(&mut stdin, PLANTED.as_bytes()).await;
+    shows_nothing(&stdin);
+    shows_nothing(&wire::ProcessInput::new(PLANTED.as_bytes()));
     let request = sandbox.http(1).post(format!("/?token={PLANTED}"), PLANTED);
     shows_nothing(&request.header("x-token", PLANTED).with(options()));
     shows_nothing(&client.whoami().with(options()));
