@@ -132,6 +132,7 @@ mod poll;
 mod process;
 mod sandbox;
 mod secret;
+pub mod template;
 mod time;
 pub mod token;
 mod transport;
@@ -166,6 +167,7 @@ pub use self::sandbox::{
     ChangeState, CreateSandbox, ForkSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil,
 };
 pub use self::secret::Secret;
+pub use self::template::Template;
 pub use self::time::Timestamp;
 pub use self::tunnel::{
     GuestHttp, GuestRequest, GuestResponse, Tunnel, TunnelEvent, TunnelListener, TunnelStream,

@@ -17,6 +17,7 @@ mod retries;
 mod safety;
 mod server;
 mod settings;
+mod templates;
 mod tunnel;
 mod waiting;
 

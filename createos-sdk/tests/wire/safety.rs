@@ -57,6 +57,13 @@ fn types_can_be_shared_moved_and_stored() {
     stream::<ExecStream>();
     stream::<Download>();
     stream::<Items<Sandbox>>();
+    stream::<createos_sdk::template::LogStream>();
+    handle::<createos_sdk::Template>();
+    handle::<createos_sdk::Network>();
+    handle::<createos_sdk::Disk>();
+    handle::<createos_sdk::Device>();
+    handle::<createos_sdk::ChangeState>();
+    handle::<createos_sdk::ForkSandbox>();
     stream::<Pending<()>>();
     stream::<ProcessStream>();
     stream::<ProcessStdin>();
