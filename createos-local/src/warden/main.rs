@@ -23,6 +23,7 @@ use cgroup::Group;
 use failure::{Context, Result};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Report};
 use sandbox::{Sandbox, State};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -58,6 +59,15 @@ struct Warden<'a> {
     draining: Vec<Draining>,
     /// Boots of sandboxes whose last life is still on its way out.
     queued: Vec<Boot>,
+    _lock: File,
+}
+
+/// Waits until the warden of an engine that was killed has cleared everything away:
+/// both use the same names. The engine bounds the wait.
+fn sole_warden() -> Result<File> {
+    let lock = File::create("warden.lock").context("create the warden's lock")?;
+    lock.lock().context("wait for the last warden's end")?;
+    Ok(lock)
 }
 
 struct Draining {
@@ -90,8 +100,10 @@ impl<'a> Warden<'a> {
             return Err("the first command must configure".into());
         };
         let mut facts = Facts::default();
-        let host = match launcher::Host::prepare(data_dir, configure, &mut facts) {
-            Ok(host) => host,
+        let prepared = sole_warden()
+            .and_then(|lock| Ok((lock, launcher::Host::prepare(data_dir, configure, &mut facts)?)));
+        let (lock, host) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 send(socket, &Report::Failed { ticket: 0, message: error.to_string() }, None);
                 return Err(error);
@@ -99,7 +111,7 @@ impl<'a> Warden<'a> {
         };
         send(socket, &Report::Configured(facts), None);
         let (sandboxes, draining, queued) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { socket, signals, host, sandboxes, draining, queued })
+        Ok(Self { socket, signals, host, sandboxes, draining, queued, _lock: lock })
     }
 
     fn serve(&mut self) -> Result<()> {
