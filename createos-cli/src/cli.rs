@@ -1,0 +1,165 @@
+//! The command line's definition, and what happens when a line does not fit it.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+
+use crate::commands::Command;
+use crate::context::GlobalArgs;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Summary, usage and examples come before the list of options.
+const HELP: &str =
+    "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
+
+/// Create, run and manage isolated sandboxes from the terminal
+#[derive(Parser)]
+#[command(name = "createos", version, propagate_version = false, max_term_width = 80)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// A line that was understood.
+pub(crate) struct Line {
+    pub(crate) cli: Cli,
+    /// The names of the chosen commands, outermost first.
+    pub(crate) path: Vec<String>,
+}
+
+/// A line that ends here.
+pub(crate) enum Ended {
+    /// Help or version was asked for.
+    Printed(String),
+    /// The line is wrong.
+    Refused { failure: Failure, asked: Option<Format>, payload: bool },
+}
+
+/// The definition, from which help and completions are made as well.
+pub(crate) fn definition() -> clap::Command {
+    dress(Cli::command())
+}
+
+fn dress(command: clap::Command) -> clap::Command {
+    command.help_template(HELP).mut_subcommands(dress)
+}
+
+/// Parses a line whose first word is the program.
+pub(crate) fn parse(line: &[OsString]) -> Result<Line, Ended> {
+    let matches = definition().try_get_matches_from(line).map_err(|error| ended(&error, line))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| ended(&error, line))?;
+    Ok(Line { cli, path: path(&matches) })
+}
+
+fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(
+        error.kind(),
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
+    ) {
+        let text = error.render();
+        let colored = console::colors_enabled();
+        return Ended::Printed(if colored { text.ansi().to_string() } else { text.to_string() });
+    }
+    // What can be understood of a wrong line decides how its error is written.
+    let matches = definition().ignore_errors(true).try_get_matches_from(line).unwrap_or_default();
+    let path = path(&matches);
+    let asked = match matches.try_get_one::<Format>("output") {
+        Ok(asked) => asked.copied(),
+        Err(_) => None,
+    };
+    let words: Vec<&str> = path.iter().map(String::as_str).collect();
+    Ended::Refused { failure: refusal(error, &path), asked, payload: writes_payload(&words) }
+}
+
+/// Commands whose standard output may be a file of the user's: an error
+/// envelope has no place in it.
+fn writes_payload(path: &[&str]) -> bool {
+    matches!(
+        path,
+        ["sandbox", "exec" | "pull" | "list", ..] | ["completion", ..] | ["local", "serve", ..]
+    )
+}
+
+/// clap's message without its decoration; the usage line is the hint.
+fn refusal(error: &clap::Error, path: &[String]) -> Failure {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = ["\n\nUsage:", "\n\nFor more information"];
+    let end = end.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let usage = match error.get(ContextKind::Usage) {
+        Some(usage) => usage.to_string(),
+        None => usage(path),
+    };
+    let message: Vec<&str> = text[..end].lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    Failure::usage(message.join("\n  ")).hint(usage.trim().to_owned())
+}
+
+/// The names of the chosen commands, outermost first.
+fn path(matches: &ArgMatches) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = matches;
+    while let Some((name, inner)) = at.subcommand() {
+        names.push(name.to_owned());
+        at = inner;
+    }
+    names
+}
+
+/// The usage line of a command.
+pub(crate) fn usage(path: &[String]) -> String {
+    let mut root = definition();
+    root.build();
+    let mut command = &mut root;
+    for name in path {
+        match command.find_subcommand_mut(name) {
+            // The borrow checker wants the lookup to be the last use.
+            Some(inner) => command = inner,
+            None => return String::new(),
+        }
+    }
+    command.render_usage().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &[&str]) -> Failure {
+        let line: Vec<OsString> = line.iter().map(OsString::from).collect();
+        match parse(&line) {
+            Err(Ended::Refused { failure, .. }) => failure,
+            Err(Ended::Printed(text)) => panic!("{text}"),
+            Ok(_) => panic!("the line was understood"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn refusals_name_the_mistake_and_the_usage() {
+        let failure = refused(&["createos", "sandbox", "lisst"]);
+        assert!(failure.message().contains("lisst"), "{failure:?}");
+        assert!(failure.message().contains("list"), "{failure:?}");
+        let failure = refused(&["createos", "sandbox", "get", "--bogus", "x"]);
+        let Failure::Report(report) = failure else { panic!("a report") };
+        assert_eq!(report.exit, 2);
+        assert!(report.hint.is_some_and(|hint| hint.contains("createos sandbox get")));
+    }
+
+    #[test]
+    fn a_wrong_line_still_says_how_to_answer() {
+        let line = ["createos", "sandbox", "exec", "-o", "json", "--bogus"].map(OsString::from);
+        let Err(Ended::Refused { asked, payload, .. }) = parse(&line) else { panic!("refused") };
+        assert_eq!((asked, payload), (Some(Format::Json), true));
+    }
+}

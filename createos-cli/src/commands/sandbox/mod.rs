@@ -1,0 +1,78 @@
+//! `createos sandbox …`.
+
+mod create;
+mod exec;
+mod get;
+mod list;
+mod pull;
+mod push;
+mod resume;
+mod rm;
+mod rootfs;
+mod shapes;
+mod transfer;
+
+use clap::{Args, Subcommand};
+
+use super::Exit;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Create, run and manage sandboxes
+#[derive(Args)]
+#[command(
+    visible_alias = "sb",
+    arg_required_else_help = true,
+    before_help = "\
+Examples:
+  createos sandbox create --shape s-1vcpu-256mb --name my-box
+  createos sandbox exec my-box -- uname -a
+  createos sandbox rm my-box --force"
+)]
+pub(crate) struct SandboxArgs {
+    #[command(subcommand)]
+    command: SandboxCommand,
+}
+
+#[derive(Subcommand)]
+enum SandboxCommand {
+    Create(create::CreateArgs),
+    List(list::ListArgs),
+    Get(get::GetArgs),
+    Resume(resume::ResumeArgs),
+    Rm(rm::RmArgs),
+    Exec(exec::ExecArgs),
+    Push(push::PushArgs),
+    Pull(pull::PullArgs),
+    /// List the sizes a sandbox can have
+    Shapes,
+    /// List the images a sandbox can start from
+    #[command(visible_alias = "images")]
+    Rootfs,
+}
+
+impl SandboxArgs {
+    pub(super) fn writes_payload(&self) -> bool {
+        match &self.command {
+            SandboxCommand::Exec(_) => true,
+            SandboxCommand::Pull(args) => args.to_stdout(),
+            SandboxCommand::List(args) => args.quiet(),
+            _ => false,
+        }
+    }
+}
+
+pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failure> {
+    match args.command {
+        SandboxCommand::Create(args) => create::run(args, ctx).await,
+        SandboxCommand::List(args) => list::run(args, ctx).await,
+        SandboxCommand::Get(args) => get::run(args, ctx).await,
+        SandboxCommand::Resume(args) => resume::run(args, ctx).await,
+        SandboxCommand::Rm(args) => rm::run(args, ctx).await,
+        SandboxCommand::Exec(args) => exec::run(args, ctx).await,
+        SandboxCommand::Push(args) => push::run(args, ctx).await,
+        SandboxCommand::Pull(args) => pull::run(args, ctx).await,
+        SandboxCommand::Shapes => shapes::run(ctx).await,
+        SandboxCommand::Rootfs => rootfs::run(ctx).await,
+    }
+}

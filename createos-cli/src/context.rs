@@ -1,0 +1,347 @@
+//! What every command works with: target, credential, output, terminal.
+
+use std::cell::{OnceCell, RefCell};
+
+use clap::Args;
+use createos_sdk::Client;
+
+use crate::failure::{Class, Failure, Report};
+use crate::output::{Format, Printer};
+use crate::store::Paths;
+use crate::store::credentials::{self, Stored};
+use crate::store::local::{self, LocalEngine};
+use crate::value;
+
+/// The hosted control plane.
+pub(crate) const HOSTED_URL: &str = "https://api.sb.createos.sh";
+
+const URL_VARIABLES: [&str; 2] = ["CREATEOS_SANDBOX_URL", "CREATEOS_SANDBOX_BASE_URL"];
+const KEY_VARIABLES: [&str; 4] = [
+    "CREATEOS_API_KEY",
+    "CREATEOS_PLAN_API_KEY",
+    "CREATEOS_PROJECT_API_KEY",
+    "CREATEOS_SANDBOX_API_KEY",
+];
+
+/// Flags that every command takes, anywhere before a bare `--`.
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Control plane to use [env: CREATEOS_SANDBOX_URL] [default: the local
+    /// engine while one is started, else https://api.sb.createos.sh]
+    #[arg(long, global = true, value_name = "URL", value_parser = value::url::base)]
+    pub(crate) sandbox_api_url: Option<String>,
+
+    /// Key that signs in, instead of the stored one [env: CREATEOS_API_KEY]
+    #[arg(long, global = true, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+
+    /// Form of the result: table or json [env: CREATEOS_OUTPUT] [default: table
+    /// on a terminal, else json]
+    #[arg(short, long, global = true, value_name = "FORM", hide_possible_values = true)]
+    pub(crate) output: Option<Format>,
+}
+
+/// The control plane a command talks to.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// The hosted one.
+    Hosted,
+    /// One named by flag or environment.
+    Named(String),
+    /// The engine of this machine.
+    Local(LocalEngine),
+}
+
+impl Target {
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Hosted => HOSTED_URL,
+            Self::Named(url) => url,
+            Self::Local(engine) => &engine.url,
+        }
+    }
+
+    /// One word for JSON.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Hosted => "hosted",
+            Self::Named(_) => "named",
+            Self::Local(_) => "local",
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(engine) => write!(f, "{} (this machine)", engine.url),
+            _ => f.write_str(self.url()),
+        }
+    }
+}
+
+/// What signs a request, and where it came from.
+pub(crate) enum Credential {
+    Key { key: String, source: KeySource },
+    Session(credentials::Session),
+}
+
+/// Where an API key came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    Flag,
+    Environment(&'static str),
+    TokenFile,
+    LocalEngine,
+}
+
+impl Credential {
+    /// How `whoami` names it.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Session(_) => "browser or device session".to_owned(),
+            Self::Key { source: KeySource::Flag, .. } => "API key from --api-key".to_owned(),
+            Self::Key { source: KeySource::Environment(name), .. } => {
+                format!("API key from {name}")
+            }
+            Self::Key { source: KeySource::TokenFile, .. } => "API key from login".to_owned(),
+            Self::Key { source: KeySource::LocalEngine, .. } => {
+                "the key of the local engine".to_owned()
+            }
+        }
+    }
+
+    /// One word for JSON.
+    pub(crate) fn method(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Key { source: KeySource::Flag, .. } => "flag",
+            Self::Key { source: KeySource::Environment(_), .. } => "environment",
+            Self::Key { source: KeySource::TokenFile, .. } => "token",
+            Self::Key { source: KeySource::LocalEngine, .. } => "local",
+        }
+    }
+}
+
+/// A control plane and the client that talks to it.
+pub(crate) struct Plane {
+    pub(crate) target: Target,
+    pub(crate) credential: Credential,
+    pub(crate) client: Client,
+}
+
+/// Everything a command needs besides its own arguments.
+pub(crate) struct Context {
+    pub(crate) out: Printer,
+    pub(crate) paths: Paths,
+    global: GlobalArgs,
+    plane: OnceCell<Plane>,
+    interrupted: RefCell<Option<String>>,
+}
+
+impl Context {
+    pub(crate) fn new(out: Printer, global: GlobalArgs) -> Self {
+        Self {
+            out,
+            paths: Paths::detect(),
+            global,
+            plane: OnceCell::new(),
+            interrupted: RefCell::new(None),
+        }
+    }
+
+    /// Whether a person can be asked.
+    pub(crate) fn interactive(&self) -> bool {
+        self.out.terminal().interactive()
+    }
+
+    /// The control plane with a client that is signed in. Made at first use.
+    ///
+    /// # Errors
+    /// Nobody is signed in, the session ended, or the local engine is not running.
+    pub(crate) fn plane(&self) -> Result<&Plane, Failure> {
+        if let Some(plane) = self.plane.get() {
+            return Ok(plane);
+        }
+        let target = self.target()?;
+        if let Target::Local(engine) = &target
+            && !engine.is_alive()
+        {
+            return Err(Failure::new(
+                Class::Network,
+                format!("the local engine is not running (process {} has ended)", engine.pid),
+            )
+            .hint("start it again: createos local start"));
+        }
+        let credential = self.credential(&target)?;
+        let client = client(&target, &credential)?;
+        Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
+    }
+
+    /// A client of the control plane that `login` signs in to, which is never
+    /// the local engine unless its address is given.
+    pub(crate) fn plane_for_login(&self, key: &str) -> Result<&Plane, Failure> {
+        let target = self.named_target()?.unwrap_or(Target::Hosted);
+        let credential = Credential::Key { key: key.to_owned(), source: KeySource::Flag };
+        let client = client(&target, &credential)?;
+        Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
+    }
+
+    /// Whether commands would find a credential, as far as can be told without a request.
+    pub(crate) fn is_signed_in(&self) -> bool {
+        self.target().is_ok_and(|target| self.credential(&target).is_ok())
+    }
+
+    /// Flag or environment, else the local engine while one is started, else the hosted one.
+    fn target(&self) -> Result<Target, Failure> {
+        let local = match local::Store::open(&self.paths) {
+            Ok(store) => store.load()?.filter(|engine| engine.active),
+            // Without a home directory nothing can have been recorded.
+            Err(_) => None,
+        };
+        match (self.named_target()?, local) {
+            (Some(named), Some(engine)) if named.url() == engine.url => Ok(Target::Local(engine)),
+            (Some(named), _) => Ok(named),
+            (None, Some(engine)) => Ok(Target::Local(engine)),
+            (None, None) => Ok(Target::Hosted),
+        }
+    }
+
+    fn named_target(&self) -> Result<Option<Target>, Failure> {
+        if let Some(url) = &self.global.sandbox_api_url {
+            return Ok(Some(Target::Named(url.clone())));
+        }
+        let Some((name, text)) = environment(&URL_VARIABLES) else { return Ok(None) };
+        match value::url::base(&text) {
+            Ok(url) => Ok(Some(Target::Named(url))),
+            Err(why) => Err(Failure::usage(format!("{name}: {why}"))),
+        }
+    }
+
+    /// The local key goes to the local engine alone, and a key from the
+    /// environment, which is meant for another control plane, does not go there.
+    fn credential(&self, target: &Target) -> Result<Credential, Failure> {
+        if let Some(key) = self.global.api_key.as_deref().map(str::trim).filter(|k| !k.is_empty()) {
+            return Ok(Credential::Key { key: key.to_owned(), source: KeySource::Flag });
+        }
+        if let Target::Local(engine) = target {
+            let source = KeySource::LocalEngine;
+            return Ok(Credential::Key { key: engine.api_key.clone(), source });
+        }
+        if let Some((name, key)) = key_from_environment() {
+            return Ok(Credential::Key { key, source: KeySource::Environment(name) });
+        }
+        let stored = match credentials::Store::open(&self.paths) {
+            Ok(store) => store.load(&self.out)?,
+            Err(_) => None,
+        };
+        match stored {
+            Some(Stored::ApiKey(key)) => Ok(Credential::Key { key, source: KeySource::TokenFile }),
+            Some(Stored::Session(session)) if session.has_ended() => {
+                Err(Failure::new(Class::Unauthorized, "the session has ended").hint(SIGN_IN))
+            }
+            Some(Stored::Session(session)) => Ok(Credential::Session(session)),
+            None => Err(Failure::new(Class::Unauthorized, "not signed in").hint(SIGN_IN)),
+        }
+    }
+
+    /// `login` means another control plane: commands stop using the local engine.
+    pub(crate) fn leave_local(&self) -> Result<(), Failure> {
+        let store = local::Store::open(&self.paths)?;
+        match store.load()? {
+            Some(engine) if engine.active => store.save(&LocalEngine { active: false, ..engine }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What to say when a signal ends the command while the guard lives.
+    pub(crate) fn if_interrupted(&self, note: String) -> InterruptNote<'_> {
+        self.interrupted.replace(Some(note));
+        InterruptNote(&self.interrupted)
+    }
+
+    /// The note to print with an interruption, if one is set now.
+    pub(crate) fn interrupt_note(&self) -> Option<String> {
+        self.interrupted.borrow().clone()
+    }
+
+    /// Prints a failure that is part of a result.
+    pub(crate) fn complain(&self, failure: &Failure) {
+        if let Failure::Report(report) = failure {
+            self.out.complain(report);
+        }
+    }
+
+    /// Adds what only the context knows: which control plane was asked, and
+    /// what helps with its refusal.
+    pub(crate) fn complete(&self, report: &mut Report) {
+        let Some(plane) = self.plane.get() else { return };
+        if !report.from_plane {
+            return;
+        }
+        report.control_plane = Some(plane.target.to_string());
+        match report.class {
+            Class::Unauthorized => report.hint = Some(plane.refused_hint()),
+            Class::Network if matches!(plane.target, Target::Local(_)) => {
+                report.hint = Some("look at the engine: createos local status".to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+const SIGN_IN: &str = "sign in:                createos login --token <key>\n\
+                       or set a key:           CREATEOS_API_KEY=<key>\n\
+                       or use this machine:    createos local start";
+
+impl Plane {
+    /// What helps when the credential was refused depends on where it came from.
+    fn refused_hint(&self) -> String {
+        match &self.credential {
+            Credential::Key { source: KeySource::Environment(name), .. } => {
+                format!("the key from {name} was refused; set another or unset {name}")
+            }
+            Credential::Key { source: KeySource::Flag, .. } => {
+                "the key given on the command line was refused; check it".to_owned()
+            }
+            Credential::Key { source: KeySource::LocalEngine, .. } => {
+                "start the engine anew: createos local stop; createos local start".to_owned()
+            }
+            _ => "sign in again: createos login --token <key>".to_owned(),
+        }
+    }
+}
+
+/// Clears the note of [`Context::if_interrupted`].
+pub(crate) struct InterruptNote<'a>(&'a RefCell<Option<String>>);
+
+impl Drop for InterruptNote<'_> {
+    fn drop(&mut self) {
+        self.0.replace(None);
+    }
+}
+
+/// A client of a control plane.
+pub(crate) fn client(target: &Target, credential: &Credential) -> Result<Client, Failure> {
+    let builder = Client::builder().base_url(target.url());
+    let builder = match credential {
+        Credential::Key { key, .. } => builder.api_key(key),
+        Credential::Session(session) => builder.access_token(&session.access_token),
+    };
+    Ok(builder.build()?)
+}
+
+/// The first API key that is set in the environment, and its variable.
+pub(crate) fn key_from_environment() -> Option<(&'static str, String)> {
+    environment(&KEY_VARIABLES)
+}
+
+/// The first of the variables that is set and not blank.
+pub(crate) fn environment(names: &[&'static str]) -> Option<(&'static str, String)> {
+    names.iter().find_map(|name| {
+        let value = std::env::var(name).ok()?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| (*name, value.to_owned()))
+    })
+}

@@ -1,0 +1,49 @@
+//! What the command keeps on this machine: credentials and the local target.
+
+pub(crate) mod credentials;
+pub(crate) mod local;
+mod private_file;
+
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Where this user's files are.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    home: Option<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+impl Paths {
+    /// Reads `HOME`, `XDG_CONFIG_HOME` and, on Windows, `APPDATA`.
+    pub(crate) fn detect() -> Self {
+        let home = std::env::home_dir().filter(|path| path.is_absolute());
+        let variable = if cfg!(windows) { "APPDATA" } else { "XDG_CONFIG_HOME" };
+        let base = std::env::var_os(variable)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| home.as_ref().map(|home| home.join(".config")));
+        Self { config: base.map(|base| base.join("createos")), home }
+    }
+
+    /// The home directory, when there is one.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// `~/.createos`, shared with the official command.
+    fn account(&self) -> Result<PathBuf, Failure> {
+        let home = self.home().ok_or_else(no_home)?;
+        Ok(home.join(".createos"))
+    }
+
+    /// `~/.config/createos`.
+    fn config(&self) -> Result<&Path, Failure> {
+        self.config.as_deref().ok_or_else(no_home)
+    }
+}
+
+fn no_home() -> Failure {
+    Failure::local("this user has no home directory").hint("set HOME to a directory of yours")
+}
