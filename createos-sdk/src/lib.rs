@@ -111,6 +111,7 @@
 mod background;
 mod check;
 mod client;
+pub mod computer;
 mod config;
 pub mod device;
 pub mod disk;
@@ -141,6 +142,7 @@ mod wait;
 pub mod wire;
 
 pub use self::client::{Client, ClientBuilder};
+pub use self::computer::Computer;
 pub use self::device::Device;
 pub use self::disk::Disk;
 pub use self::error::{Error, ErrorKind, Result};

@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 
 mod bytes;
 mod catalog;
+mod computer;
 mod create;
 mod device;
 mod disk;
@@ -40,6 +41,11 @@ mod template;
 mod token;
 
 pub use self::catalog::{RootfsCatalog, RootfsEntry, Shape};
+pub use self::computer::{
+    ClipboardText, Keys, LaunchApplication, MouseButton, MouseClick, MouseDrag, MousePress,
+    MouseScroll, OpenTarget, Point, ScreenConnection, ScreenSize, ScreenView, ScrollDirection,
+    Size, TypeText, WindowGeometry, WindowView,
+};
 pub use self::create::{CreateSandbox, CreatedSandbox, DiskMount, NetworkRef};
 pub use self::device::{
     AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceSession, DeviceView,

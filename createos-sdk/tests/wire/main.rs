@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod computer;
 mod errors;
 mod exec;
 mod files;
