@@ -41,7 +41,14 @@
 //! | move files and directories, list, rename, remove | [`Sandbox::files`] |
 //! | run something that outlives the connection | [`Sandbox::spawn`], [`Process::attach`], [`Process::stdin`] |
 //! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
-//! | resume, wait, destroy | [`Sandbox::resume`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
+//! | pause, resume, copy, wait, destroy | [`Sandbox::pause`], [`Sandbox::resume`], [`Sandbox::fork`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
+//! | change what it may do | [`Sandbox::set_ingress`], [`Sandbox::set_auto_pause`], [`Sandbox::set_egress`], [`Sandbox::resize`] |
+//! | connect sandboxes and machines | [`network`], [`device`] |
+//! | mount S3 buckets | [`disk`] |
+//! | build root filesystems | [`template`] |
+//! | use a desktop | [`computer`] |
+//! | delegate one sandbox | [`Sandbox::access_token`], [`Sandbox::with_token`] |
+//! | signal from inside a sandbox | [`local`] |
 //! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
 //! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
 //! | ask the server how it is | [`Client::health`], [`Client::readiness`], [`Client::whoami`] |

@@ -17,6 +17,7 @@ use crate::secret::Secret;
 use crate::transport::request::{Call, Pace};
 use crate::transport::send::Reply;
 use crate::transport::{envelope, send};
+use crate::wait::Condition;
 use crate::wire::{self, SandboxStatus, SandboxView};
 
 const BUDGET: Duration = Duration::from_secs(120);
@@ -35,16 +36,16 @@ struct Patience {
 impl Patience {
     const DEFAULT: Self = Self { wait: true, budget: BUDGET };
 
-    /// Waits until `sandbox`, last seen as `view`, is in the state `target`.
+    /// Waits until `sandbox`, last seen as `view`, meets `target`.
     async fn wait(
         self,
         sandbox: &Sandbox,
-        target: SandboxStatus,
+        target: Condition,
         view: Arc<SandboxView>,
         poll_after: Option<Duration>,
         mut options: RequestOptions,
     ) -> Result<Arc<SandboxView>> {
-        if !self.wait || view.status == target {
+        if !self.wait || target.holds(Some(&view)) {
             return Ok(view);
         }
         let started = Instant::now();
@@ -60,6 +61,23 @@ impl Patience {
     }
 }
 
+/// The target as a condition. A pause that has begun is lost when the sandbox runs again: the
+/// snapshot failed, or somebody resumed it (api.md 7.2).
+fn condition(target: SandboxStatus, now: &SandboxStatus) -> Condition {
+    use SandboxStatus::{Destroyed, Destroying, Error, Failed, Paused, Pausing, Running};
+    if (&target, now) != (&Paused, &Pausing) {
+        return target.into();
+    }
+    Condition::losable(
+        Paused.to_string(),
+        |view| view.is_some_and(|view| view.status == Paused),
+        |view| {
+            let lost = [Running, Error, Failed, Destroying, Destroyed];
+            view.is_none_or(|view| lost.contains(&view.status))
+        },
+    )
+}
+
 /// Pauses or resumes a sandbox. Made with [`Sandbox::pause`] and [`Sandbox::resume`]; gives
 /// the last view.
 ///
@@ -70,8 +88,8 @@ impl Patience {
 /// # Errors
 ///
 /// `Conflict`: it is in a state from which that is not possible. `PaymentRequired`: out of
-/// credit. While waiting, those of [`WaitUntil`]: the server has begun by then. Doing it once
-/// more is always safe.
+/// credit. While waiting, those of [`WaitUntil`]: the server has begun by then. A pause that
+/// ends with a sandbox that runs is `UnexpectedState`. Doing it once more is always safe.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until awaited"]
 pub struct ChangeState {
@@ -119,7 +137,7 @@ impl ChangeState {
         let (view, poll_after) = self.begin().await?;
         let mut options = self.options;
         options.deadline = options.deadline.map(|limit| limit.saturating_sub(started.elapsed()));
-        let target = self.target;
+        let target = condition(self.target, &view.status);
         let waited = self.patience.wait(&self.sandbox, target, view, poll_after, options).await;
         waited.map_err(|error| error.with_acted(true))
     }
@@ -277,7 +295,8 @@ impl ForkSandbox {
             _ => SandboxStatus::Running,
         };
         options.deadline = options.deadline.map(|limit| limit.saturating_sub(started.elapsed()));
-        let waited = self.patience.wait(&child, target, Arc::new(view), poll_after, options).await;
+        let waited =
+            self.patience.wait(&child, target.into(), Arc::new(view), poll_after, options).await;
         // The child is there: forking once more would make another.
         waited.map_err(Error::not_repeatable)?;
         Ok(child)

@@ -201,6 +201,25 @@ async fn a_pause_that_does_not_arrive_keeps_its_budget() {
     assert_eq!(error.last_status(), Some(&SandboxStatus::Error));
 }
 
+#[tokio::test]
+async fn a_pause_whose_snapshot_fails_is_not_waited_for() {
+    let server = acting("/pause", accepted(view("pausing")), success(view("running"))).await;
+    let started = Instant::now();
+    let error = sandbox(&server.uri()).pause().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedState);
+    assert_eq!(error.last_status(), Some(&SandboxStatus::Running));
+    assert!(started.elapsed() < Duration::from_secs(5));
+
+    // An answer that does not say `pausing` says nothing about a snapshot.
+    let server = MockServer::start().await;
+    let bare = accepted(view("running"));
+    Mock::given(method("POST")).respond_with(bare).mount(&server).await;
+    let get = || Mock::given(method("GET"));
+    get().respond_with(success(view("running"))).up_to_n_times(1).mount(&server).await;
+    get().respond_with(success(view("paused"))).mount(&server).await;
+    assert_eq!(sandbox(&server.uri()).pause().await.unwrap().status, SandboxStatus::Paused);
+}
+
 const CHILD: &str = "sb-01k4child";
 
 fn child(status: &str) -> Value {
