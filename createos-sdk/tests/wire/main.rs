@@ -18,6 +18,7 @@ mod retries;
 mod safety;
 mod server;
 mod settings;
+mod table;
 mod templates;
 mod tunnel;
 mod waiting;
