@@ -40,6 +40,7 @@
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
 //! | move files and directories, list, rename, remove | [`Sandbox::files`] |
 //! | run something that outlives the connection | [`Sandbox::spawn`], [`Process::attach`], [`Process::stdin`] |
+//! | sit at a shell | [`Sandbox::terminal`] |
 //! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
 //! | pause, resume, copy, wait, destroy | [`Sandbox::pause`], [`Sandbox::resume`], [`Sandbox::fork`], [`Sandbox::wait_until`], [`Sandbox::destroy`] |
 //! | change what it may do | [`Sandbox::set_ingress`], [`Sandbox::set_auto_pause`], [`Sandbox::set_egress`], [`Sandbox::resize`] |
@@ -141,6 +142,7 @@ mod process;
 mod sandbox;
 mod secret;
 pub mod template;
+mod terminal;
 mod time;
 pub mod token;
 mod transport;
@@ -177,6 +179,7 @@ pub use self::sandbox::{
 };
 pub use self::secret::Secret;
 pub use self::template::Template;
+pub use self::terminal::{OpenTerminal, Terminal, TerminalReader, TerminalResizer, TerminalWriter};
 pub use self::time::Timestamp;
 pub use self::tunnel::{
     GuestHttp, GuestRequest, GuestResponse, Tunnel, TunnelEvent, TunnelListener, TunnelStream,

@@ -19,6 +19,7 @@ use crate::files::Files;
 use crate::id::{ProcessId, SandboxId};
 use crate::operation::Operation;
 use crate::process::{Process, SpawnProcess};
+use crate::terminal::OpenTerminal;
 use crate::transport::envelope;
 use crate::transport::request::Call;
 use crate::transport::send::Reply;
@@ -179,6 +180,11 @@ impl Sandbox {
     /// Its managed processes (api.md 5.1), also those that have ended and are still kept.
     pub fn processes(&self) -> Operation<Vec<Process>> {
         Process::list(self.clone())
+    }
+
+    /// An interactive shell in it (api.md 4.20). Nothing is sent until it is opened.
+    pub fn terminal(&self) -> OpenTerminal {
+        OpenTerminal::new(self.clone())
     }
 
     /// A way to a TCP port inside it. Nothing is sent until a connection is opened.

@@ -37,6 +37,7 @@ mod process;
 mod sandbox;
 mod service;
 mod settings;
+mod shell;
 mod template;
 mod token;
 
@@ -71,6 +72,7 @@ pub use self::service::{Health, Readiness, SandboxStats, WhoAmI};
 pub use self::settings::{
     AddSshPubkeys, ForkSandbox, PatchSandbox, ResizeSandbox, ResizedSandbox, SshPubkeyCount,
 };
+pub use self::shell::ShellFrame;
 pub use self::template::{BuildFrame, CreateTemplate, TemplateStatus, TemplateView};
 pub use self::token::{AccessToken, AccessTokenView};
 

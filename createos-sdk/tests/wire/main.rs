@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod table;
 mod templates;
+mod terminal;
 mod tunnel;
 mod waiting;
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use createos_sdk::{
     Attach, Client, ClientBuilder, Command, CreateSandbox, Download, DownloadFile, DownloadTo,
     Error, ExecEvent, ExecStream, Files, GuestHttp, GuestRequest, GuestResponse, Items, List,
-    Operation, Output, Pending, Process, ProcessEvent, ProcessExit, ProcessId, ProcessStdin,
-    ProcessStream, ReadFile, ReadText, RequestOptions, RetryPolicy, Sandbox, Secret, SpawnProcess,
-    TerminateProcess, Tunnel, TunnelEvent, TunnelListener, TunnelStream, Upload, WaitProcess,
-    WaitUntil, WriteFile, wire,
+    OpenTerminal, Operation, Output, Pending, Process, ProcessEvent, ProcessExit, ProcessId,
+    ProcessStdin, ProcessStream, ReadFile, ReadText, RequestOptions, RetryPolicy, Sandbox, Secret,
+    SpawnProcess, Terminal, TerminalReader, TerminalResizer, TerminalWriter, TerminateProcess,
+    Tunnel, TunnelEvent, TunnelListener, TunnelStream, Upload, WaitProcess, WaitUntil, WriteFile,
+    wire,
 };
 
 use super::{ID, KEY, answering, builder, client, sandbox};
@@ -33,6 +34,8 @@ fn types_can_be_shared_moved_and_stored() {
     handle::<List<Sandbox>>();
     handle::<Output>();
     handle::<ExecEvent>();
+    handle::<OpenTerminal>();
+    handle::<TerminalResizer>();
     handle::<GuestHttp>();
     handle::<Process>();
     handle::<ProcessEvent>();
@@ -65,6 +68,9 @@ fn types_can_be_shared_moved_and_stored() {
     handle::<createos_sdk::ChangeState>();
     handle::<createos_sdk::ForkSandbox>();
     stream::<Pending<()>>();
+    stream::<Terminal>();
+    stream::<TerminalReader>();
+    stream::<TerminalWriter>();
     stream::<ProcessStream>();
     stream::<ProcessStdin>();
     stream::<TunnelStream>();
@@ -94,6 +100,8 @@ fn futures_and_results_are_small() {
         listener.shutdown(Duration::ZERO).await;
         sandbox.http(1).get("/").await?.bytes().await?;
         drop(process.attach().await?);
+        drop(sandbox.terminal().open().await?);
+        drop(sandbox.terminal().open_web_socket().await?);
         process.wait().await
     };
     assert!(size(&talking) < 16 << 10, "{}", size(&talking));
@@ -130,6 +138,7 @@ async fn secrets_show_in_no_debug_and_no_error() {
     shows_nothing(&sandbox.files().read("/x").with(options()));
     shows_nothing(&sandbox.files().download("/x").with(options()));
     shows_nothing(&sandbox.tunnel(1).with(options()));
+    shows_nothing(&sandbox.terminal().with(options()));
     shows_nothing(&sandbox.spawn("x").env("TOKEN", PLANTED).with(options()));
     let process = sandbox.process("prc-1".parse::<ProcessId>().unwrap());
     shows_nothing(&process.input(PLANTED));
