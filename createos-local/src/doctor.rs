@@ -3,6 +3,8 @@
 //! [`run`] starts a real warden on the given directory, tries each mechanism, boots
 //! a sandbox and looks around inside. Nothing is concluded from versions or files.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -93,7 +95,11 @@ impl Report {
 /// first time on a machine some more. Leaves nothing behind but the cache.
 pub async fn run(data_dir: &Path) -> Report {
     let mut items = vec![kernel()];
-    let scratch = std::fs::create_dir_all(data_dir)
+    // Private, as the engine will want it.
+    let scratch = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
         .and_then(|()| tempfile::Builder::new().prefix("doctor-").tempdir_in(data_dir));
     let scratch = match scratch {
         Ok(scratch) => scratch,
@@ -311,6 +317,15 @@ mod tests {
         }
         let left: Vec<_> = std::fs::read_dir(data.path()).expect("directory").flatten().collect();
         assert_eq!(left.len(), 1, "only the cache stays: {left:?}");
+    }
+
+    #[tokio::test]
+    async fn an_engine_starts_where_the_doctor_was_first() {
+        let home = tempfile::tempdir().expect("directory");
+        let data = home.path().join("fresh/data");
+        assert!(run(&data).await.is_usable());
+        let engine = crate::Engine::builder().data_dir(&data).start().await.expect("start");
+        engine.shutdown().await;
     }
 
     #[tokio::test]
