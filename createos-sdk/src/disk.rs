@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
+use tokio::time::Instant;
 
 use crate::check;
 use crate::client::Client;
@@ -266,14 +267,14 @@ impl AttachDisk {
         self
     }
 
-    /// Sets options of every call that is made. A deadline counts for each of them, and
-    /// shortens the budget.
+    /// Sets options of every call that is made. A deadline counts for all of them together.
     pub fn with(mut self, options: RequestOptions) -> Self {
         self.options = self.options.overlaid(options);
         self
     }
 
     async fn run(self) -> Result<()> {
+        let started = Instant::now();
         let operation = "sandbox.attach_disk";
         check::mount(&self.mount_path, self.sub_path.as_deref())
             .map_err(|error| error.in_operation(operation))?;
@@ -282,22 +283,22 @@ impl AttachDisk {
         let mut mount = DiskMount::new(id.as_str(), &self.mount_path);
         mount.sub_path = self.sub_path.clone();
         let call = self.sandbox.call(operation, Method::POST, &["disks"]).json(&mount)?;
-        let call = Call { options: self.options.clone(), ..call };
+        let call = Call { options: self.options.left_since(started), ..call };
         send::send(client.inner(), &call, |reply| envelope::acknowledged(&reply)).await?;
         if self.wait {
-            self.mounted(&id).await.map_err(crate::Error::not_repeatable)
+            self.mounted(&id, started).await.map_err(crate::Error::not_repeatable)
         } else {
             Ok(())
         }
     }
 
-    async fn mounted(&self, id: &DiskId) -> Result<()> {
+    async fn mounted(&self, id: &DiskId, started: Instant) -> Result<()> {
         let poll = Poll {
             operation: "sandbox.attach_disk",
             resource: self.sandbox.id().to_string(),
             awaited: "mounted",
             budget: self.budget,
-            options: self.options.clone(),
+            options: self.options.left_since(started),
         };
         poll.until(|options| async {
             let rows = self.sandbox.disks().with(options).await?;
@@ -345,13 +346,15 @@ pub struct DetachDisk {
 }
 
 impl DetachDisk {
-    /// Sets options of the call, and of the lookup of a name.
+    /// Sets options of the call, and of the lookup of a name. A deadline counts for both
+    /// together.
     pub fn with(mut self, options: RequestOptions) -> Self {
         self.options = self.options.overlaid(options);
         self
     }
 
     async fn run(self) -> Result<()> {
+        let started = Instant::now();
         let operation = "sandbox.detach_disk";
         check::mount(&self.mount_path, None).map_err(|error| error.in_operation(operation))?;
         let client = self.sandbox.client();
@@ -360,7 +363,7 @@ impl DetachDisk {
             .sandbox
             .call(operation, Method::DELETE, &["disks", id.as_str()])
             .query("mount_path", &self.mount_path);
-        let call = Call { options: self.options, ..call };
+        let call = Call { options: self.options.left_since(started), ..call };
         send::send(client.inner(), &call, |reply| envelope::acknowledged(&reply)).await
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
+use tokio::time::Instant;
 
 use crate::check;
 use crate::client::Client;
@@ -98,12 +99,17 @@ impl DeleteNetwork {
 
     async fn run(self) -> Result<()> {
         let Self { network, settling, options } = self;
+        let started = Instant::now();
         let delete = || network.0.acknowledged("network.delete", Method::DELETE, &[]);
         let refused = match delete().with(options.clone()).await {
             Err(error) if error.kind() == ErrorKind::Conflict => error,
             done => return done,
         };
-        let members = network.refresh().with(options.clone()).await.map(|seen| seen.members.len());
+        let members = network
+            .refresh()
+            .with(options.left_since(started))
+            .await
+            .map(|seen| seen.members.len());
         if !matches!(members, Ok(0)) {
             return Err(refused);
         }
@@ -112,7 +118,7 @@ impl DeleteNetwork {
             resource: network.id().to_string(),
             awaited: "removed",
             budget: settling,
-            options,
+            options: options.left_since(started),
         };
         let again = |options| async {
             match delete().with(options).await {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -81,6 +82,16 @@ impl RequestOptions {
         self.retry = over.retry.or(self.retry);
         self.headers.extend(over.headers);
         self
+    }
+
+    /// These options for the rest of a call that began at `started`: its deadline counts for
+    /// everything the call does.
+    pub(crate) fn left_since(&self, started: Instant) -> Self {
+        let mut left = self.clone();
+        if let Some(limit) = &mut left.deadline {
+            *limit = limit.saturating_sub(started.elapsed()).max(Duration::from_millis(1));
+        }
+        left
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -4,6 +4,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use reqwest::Method;
+use tokio::time::Instant;
 
 use super::Sandbox;
 use crate::check;
@@ -201,13 +202,16 @@ impl CreateSandbox {
     pub(super) async fn create(mut self) -> Result<Sandbox> {
         let operation = "sandbox.create";
         self.checked().map_err(|error| error.in_operation(operation))?;
+        let started = Instant::now();
         for mount in &mut self.request.disks {
-            let id = self.client.disk_id(&mount.disk_id, operation, &self.options).await?;
+            let options = self.options.left_since(started);
+            let id = self.client.disk_id(&mount.disk_id, operation, &options).await?;
             mount.disk_id = id.to_string();
         }
         let call =
             self.client.call(operation, Method::POST, &["v1", "sandboxes"]).json(&self.request)?;
-        let call = Call { pace: Pace::AtLeast(PATIENCE), options: self.options, ..call };
+        let options = self.options.left_since(started);
+        let call = Call { pace: Pace::AtLeast(PATIENCE), options, ..call };
         send::send(self.client.inner(), &call, |reply| {
             let answer: CreatedSandbox = envelope::data(&reply)?;
             Ok(Sandbox::created_as(self.client.clone(), answer))

@@ -135,8 +135,7 @@ impl ChangeState {
     async fn run(self) -> Result<Arc<SandboxView>> {
         let started = Instant::now();
         let (view, poll_after) = self.begin().await?;
-        let mut options = self.options;
-        options.deadline = options.deadline.map(|limit| limit.saturating_sub(started.elapsed()));
+        let options = self.options.left_since(started);
         let target = condition(self.target, &view.status);
         let waited = self.patience.wait(&self.sandbox, target, view, poll_after, options).await;
         waited.map_err(|error| error.with_acted(true))
@@ -148,11 +147,12 @@ impl ChangeState {
         let call = Call { options: self.options.clone(), ..call };
         let read = |reply: Reply| Ok((self.sandbox.read_view(&reply)?, reply.head.poll_after));
         let client = self.sandbox.client();
+        let started = Instant::now();
         let refused = match send::send(client.inner(), &call, read).await {
             Err(error) if error.kind() == ErrorKind::Conflict => error,
             done => return done,
         };
-        match self.sandbox.refresh().with(self.options.clone()).await {
+        match self.sandbox.refresh().with(self.options.left_since(started)).await {
             Ok(view) if view.status == self.target || view.status == on_the_way => Ok((view, None)),
             _ => Err(refused),
         }
@@ -282,8 +282,7 @@ impl ForkSandbox {
         let operation = "sandbox.fork";
         self.check().map_err(|error| error.in_operation(operation))?;
         let call = self.sandbox.call(operation, Method::POST, &["fork"]).json(&self.request)?;
-        let mut options = self.options;
-        let call = Call { pace: Pace::AtLeast(PATIENCE), options: options.clone(), ..call };
+        let call = Call { pace: Pace::AtLeast(PATIENCE), options: self.options.clone(), ..call };
         let client = self.sandbox.client();
         let (view, poll_after) = send::send(client.inner(), &call, |reply| {
             Ok((envelope::data::<SandboxView>(&reply)?, reply.head.poll_after))
@@ -294,7 +293,7 @@ impl ForkSandbox {
             Some(true) => SandboxStatus::Paused,
             _ => SandboxStatus::Running,
         };
-        options.deadline = options.deadline.map(|limit| limit.saturating_sub(started.elapsed()));
+        let options = self.options.left_since(started);
         let waited =
             self.patience.wait(&child, target.into(), Arc::new(view), poll_after, options).await;
         // The child is there: forking once more would make another.

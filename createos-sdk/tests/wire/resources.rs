@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use createos_sdk::wire::{DiskConfig, DiskCredentials, HostStatus};
-use createos_sdk::{DeviceId, DiskId, ErrorKind, NetworkId, Result, SessionId};
+use createos_sdk::{DeviceId, DiskId, ErrorKind, NetworkId, RequestOptions, Result, SessionId};
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -243,6 +243,25 @@ async fn a_disk_name_in_create_is_looked_up_and_an_unknown_one_is_an_error() -> 
     assert_eq!((error.kind(), error.resource()), (ErrorKind::NotFound, Some("gone")));
     check(&only(&server).await, "GET", "/v1/disks/gone", "", None);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_deadline_counts_for_the_lookup_of_a_name_too() {
+    let slow = success(disk()).set_delay(Duration::from_millis(800));
+    let server = answering(slow).await;
+    let limited = || RequestOptions::new().deadline(Duration::from_millis(1400));
+    let sandbox = sandbox(&server.uri());
+    for error in [
+        sandbox.attach_disk("data", "/m").with(limited()).await.unwrap_err(),
+        sandbox.detach_disk("data", "/m").with(limited()).await.unwrap_err(),
+        {
+            let create = client(&server.uri()).create_sandbox("s").disk_named("data", "/m");
+            create.with(limited()).await.unwrap_err()
+        },
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.elapsed() < Duration::from_millis(1200), "of the second call: {error:?}");
+    }
 }
 
 #[tokio::test]
