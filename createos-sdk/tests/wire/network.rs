@@ -13,20 +13,25 @@ use super::server::RawServer;
 
 const HEALTHY: &str = r#"{"status":"success","data":{"up":true}}"#;
 
-/// An https server for `localhost` with a certificate nobody knows; its address and that
-/// certificate.
-async fn https(name: &str) -> (String, String) {
+/// What speaks TLS as `localhost` with a certificate nobody knows, and that certificate.
+fn tls(name: &str, protocols: &[&str]) -> (TlsAcceptor, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     // Trust is looked up by this name, so two authorities must not share one.
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     let certificate = params.self_signed(&key).unwrap();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder()
+    let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), certificate.pem())
+}
+
+/// An https server, its address and its certificate.
+async fn https(name: &str) -> (String, String) {
+    let (acceptor, pem) = tls(name, &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
@@ -43,7 +48,41 @@ async fn https(name: &str) -> (String, String) {
             });
         }
     });
-    (url, certificate.pem())
+    (url, pem)
+}
+
+/// HTTP/2 connections cannot become tunnels, so the server must not be offered it.
+#[tokio::test]
+async fn a_tunnel_goes_through_tls_with_the_certificate_of_the_builder() -> Result<()> {
+    let (acceptor, pem) = tls("tunnel", &["h2", "http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        // The TLS of the operating system may not name any protocol.
+        assert_ne!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: tcp-tunnel\r\n\r\nearly";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        stream.write_all(&heard).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let client = super::builder(&url).ca_certificate_pem(pem).build()?;
+    let id: createos_sdk::SandboxId = super::ID.parse()?;
+    let mut stream = client.sandbox(id).tunnel(1).connect().await?;
+    stream.write_all(b" and half-closed").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"early and half-closed");
+    serving.await.unwrap();
+    Ok(())
 }
 
 #[tokio::test]
