@@ -6,7 +6,7 @@ use clap::Args;
 use createos_sdk::Client;
 
 use crate::failure::{Class, Failure, Report};
-use crate::output::{Format, Printer};
+use crate::output::{Format, Printer, debug};
 use crate::store::Paths;
 use crate::store::credentials::{self, Stored};
 use crate::store::local::{self, LocalEngine};
@@ -40,6 +40,11 @@ pub(crate) struct GlobalArgs {
     /// on a terminal, else json]
     #[arg(short, long, global = true, value_name = "FORM", hide_possible_values = true)]
     pub(crate) output: Option<Format>,
+
+    /// Log each request on standard error, without its content [env:
+    /// CREATEOS_DEBUG]
+    #[arg(short, long, global = true)]
+    pub(crate) debug: bool,
 }
 
 /// The control plane a command talks to.
@@ -175,7 +180,7 @@ impl Context {
             .hint("start it again: createos local start"));
         }
         let credential = self.credential(&target)?;
-        let client = client(&target, &credential)?;
+        let client = self.client(&target, &credential)?;
         Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
     }
 
@@ -184,8 +189,32 @@ impl Context {
     pub(crate) fn plane_for_login(&self, key: &str) -> Result<&Plane, Failure> {
         let target = self.named_target()?.unwrap_or(Target::Hosted);
         let credential = Credential::Key { key: key.to_owned(), source: KeySource::Flag };
-        let client = client(&target, &credential)?;
+        let client = self.client(&target, &credential)?;
         Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
+    }
+
+    /// A client of a control plane; it logs its requests with `--debug`.
+    pub(crate) fn client(
+        &self,
+        target: &Target,
+        credential: &Credential,
+    ) -> Result<Client, Failure> {
+        let mut builder = Client::builder().base_url(target.url());
+        let secret = match credential {
+            Credential::Key { key, .. } => {
+                builder = builder.api_key(key);
+                key
+            }
+            Credential::Session(session) => {
+                builder = builder.access_token(&session.access_token);
+                &session.access_token
+            }
+        };
+        if self.global.debug || debug_from_environment() {
+            debug::credential(&credential.describe(), secret);
+            builder = builder.observe(debug::request);
+        }
+        Ok(builder.build()?)
     }
 
     /// Whether commands would find a credential, as far as can be told without a request.
@@ -322,14 +351,10 @@ impl Drop for InterruptNote<'_> {
     }
 }
 
-/// A client of a control plane.
-pub(crate) fn client(target: &Target, credential: &Credential) -> Result<Client, Failure> {
-    let builder = Client::builder().base_url(target.url());
-    let builder = match credential {
-        Credential::Key { key, .. } => builder.api_key(key),
-        Credential::Session(session) => builder.access_token(&session.access_token),
-    };
-    Ok(builder.build()?)
+/// `CREATEOS_DEBUG=1` or `true`.
+fn debug_from_environment() -> bool {
+    let word = environment(&["CREATEOS_DEBUG"]).map(|(_, word)| word.to_ascii_lowercase());
+    matches!(word.as_deref(), Some("1" | "true"))
 }
 
 /// The first API key that is set in the environment, and its variable.

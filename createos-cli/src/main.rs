@@ -1,5 +1,7 @@
 //! The `createos` command.
 
+// Doc comments on arguments are help texts, where a link's brackets would be noise.
+#![allow(rustdoc::bare_urls)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;

@@ -1,6 +1,7 @@
 //! Everything that is printed goes through [`Printer`]: results to standard
 //! output, all else to standard error (cli.md 1.5).
 
+pub(crate) mod debug;
 pub(crate) mod format;
 mod payload;
 mod progress;

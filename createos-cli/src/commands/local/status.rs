@@ -4,7 +4,7 @@ use createos_sdk::wire::SandboxStats;
 use serde_json::json;
 
 use crate::commands::Exit;
-use crate::context::{self, Context, Credential, KeySource, Target};
+use crate::context::{Context, Credential, KeySource, Target};
 use crate::failure::Failure;
 use crate::output::format;
 use crate::store::local::{LocalEngine, Store};
@@ -24,16 +24,16 @@ pub(super) async fn run(ctx: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Code(1));
     }
     // An engine that runs but does not answer is worth an error.
-    let stats = stats(&engine).await?;
+    let stats = stats(&engine, ctx).await?;
     show(ctx, &engine, &stats)?;
     Ok(Exit::Success)
 }
 
 /// Asks the engine itself, with its own key, whatever the commands' target is.
-async fn stats(engine: &LocalEngine) -> Result<SandboxStats, Failure> {
+async fn stats(engine: &LocalEngine, ctx: &Context) -> Result<SandboxStats, Failure> {
     let key = engine.api_key.clone();
     let credential = Credential::Key { key, source: KeySource::LocalEngine };
-    let client = context::client(&Target::Local(engine.clone()), &credential)?;
+    let client = ctx.client(&Target::Local(engine.clone()), &credential)?;
     let answer = client.whoami().await;
     let who = answer.map_err(|error| {
         let failure = Failure::from(error);
