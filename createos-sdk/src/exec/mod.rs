@@ -3,6 +3,7 @@
 mod bounded;
 mod command;
 mod output;
+mod quick;
 mod stream;
 
 pub use self::bounded::Gap;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use super::output::{ExitStatus, Output};
+use super::quick;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::incoming::Incoming;
 use crate::transport::ndjson::Lines;
@@ -132,7 +133,11 @@ impl ExecStream {
     }
 
     /// Reads one line into events.
-    fn take_line(&mut self, line: &[u8]) -> Result<()> {
+    fn take_line(&mut self, line: &Bytes) -> Result<()> {
+        if let Some(event) = quick::event(line, line) {
+            self.events.push_back(event);
+            return Ok(());
+        }
         let mut frame: ExecFrame = serde_json::from_slice(line).map_err(|error| {
             let message = format!("a frame of the stream cannot be read: {error}");
             self.explain(Error::new(ErrorKind::Protocol, message).with_source(error))
@@ -152,6 +157,10 @@ impl ExecStream {
 
     /// Moves on to the next line.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(event) = self.lines.read_line(quick::event) {
+            self.events.push_back(event);
+            return Poll::Ready(Ok(()));
+        }
         let line = match &mut self.incoming {
             Some(incoming) => ready!(incoming.poll_line(&mut self.lines, cx))?,
             None => None,

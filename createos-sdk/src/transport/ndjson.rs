@@ -51,6 +51,21 @@ impl Lines {
         }
     }
 
+    /// The next line, where it lies whole in the chunk and `read` makes something of it as it
+    /// is. Otherwise nothing has happened, and [`next_line`](Self::next_line) gives the line.
+    pub(crate) fn read_line<T>(
+        &mut self,
+        read: impl FnOnce(&Bytes, &[u8]) -> Option<T>,
+    ) -> Option<T> {
+        if !self.partial.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', &self.chunk).filter(|end| *end <= MAX_LINE)?;
+        let value = read(&self.chunk, &self.chunk[..end])?;
+        self.chunk.advance(end + 1);
+        Some(value)
+    }
+
     /// The last line, when the stream ended without a line break.
     pub(crate) fn finish(&mut self) -> Option<Bytes> {
         payload(self.partial.split().freeze())
