@@ -173,14 +173,14 @@ async fn calls(server: &Server) -> Outcome<()> {
             let calls = futures::stream::iter(0..CALLS).map(|_| ours.whoami().into_future());
             calls
                 .buffer_unordered(at_once)
-                .for_each(|answer| async { drop(answer.unwrap()) })
+                .for_each(|answer| async { drop(answer.expect("an answer")) })
                 .await;
             our_time = our_time.min(began.elapsed());
             let began = Instant::now();
             let calls = futures::stream::iter(0..CALLS).map(|_| official.who_am_i());
             calls
                 .buffer_unordered(at_once)
-                .for_each(|answer| async { drop(answer.unwrap()) })
+                .for_each(|answer| async { drop(answer.expect("an answer")) })
                 .await;
             their_time = their_time.min(began.elapsed());
         }
@@ -257,7 +257,10 @@ fn answer(stream: &mut TcpStream, target: &str) -> std::io::Result<()> {
                 ),
             )
         }
-        _ => json(stream, r#"{"user_id":"u","email":"e","stats":{"total":1,"running":1,"paused":0,"other":0}}"#),
+        _ => json(
+            stream,
+            r#"{"user_id":"u","email":"e","stats":{"total":1,"running":1,"paused":0,"other":0}}"#,
+        ),
     }
 }
 
@@ -318,7 +321,7 @@ fn frames(stream: &mut TcpStream, size: usize, count: usize) -> std::io::Result<
     for _ in 0..count / per_chunk {
         stream.write_all(&whole)?;
     }
-    if count % per_chunk > 0 {
+    if !count.is_multiple_of(per_chunk) {
         stream.write_all(&chunk(frame.repeat(count % per_chunk).as_bytes()))?;
     }
     end(stream)

@@ -113,10 +113,13 @@
 //!
 //! - `rustls` (default): TLS in Rust, trusting the system's certificates.
 //! - `native-tls`: TLS of the operating system.
+//! - `blocking`: the same calls for programs without a runtime.
 //! - `tracing`: a span `createos` per operation and an event per attempt, at level debug;
 //!   repeats at level info. [`ClientBuilder::observe`] sees the same without it.
 
 mod background;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod check;
 mod client;
 pub mod computer;
@@ -185,6 +188,52 @@ pub use self::tunnel::{
     GuestHttp, GuestRequest, GuestResponse, Tunnel, TunnelEvent, TunnelListener, TunnelStream,
 };
 pub use self::wait::Condition;
+
+/// Mistakes that do not compile.
+///
+/// An id of one kind where another belongs:
+///
+/// ```compile_fail,E0277
+/// # fn run(client: createos_sdk::Client, disk: createos_sdk::DiskId) {
+/// client.sandbox(disk);
+/// # }
+/// ```
+///
+/// A secret that is printed:
+///
+/// ```compile_fail,E0277
+/// println!("{}", createos_sdk::Secret::from("k"));
+/// ```
+///
+/// A guard that is closed twice, or used after it gave the sandbox away:
+///
+/// ```compile_fail,E0382
+/// # async fn run(guard: createos_sdk::SandboxGuard) {
+/// let sandbox = guard.keep();
+/// guard.close().await;
+/// # }
+/// ```
+///
+/// A call that is forgotten:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// fn run(sandbox: createos_sdk::Sandbox) {
+///     sandbox.destroy();
+/// }
+/// ```
+///
+/// An error kind matched as if no other could come:
+///
+/// ```compile_fail,E0004
+/// # fn run(kind: createos_sdk::EventKind<'_>) {
+/// match kind {
+///     createos_sdk::EventKind::Request => {}
+/// }
+/// # }
+/// ```
+#[cfg(doctest)]
+struct Misuse;
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod computer;
 mod errors;
 mod exec;
@@ -18,6 +20,7 @@ mod retries;
 mod safety;
 mod server;
 mod settings;
+mod signatures;
 mod table;
 mod templates;
 mod terminal;
