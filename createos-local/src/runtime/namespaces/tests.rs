@@ -158,7 +158,7 @@ async fn walls_hold_from_the_inside() {
         "rm -rf /.cos/agent",
         "touch /.cos/run/x",
         "ip link add dummy0 type dummy",
-        "chroot /proc/1/root ls /work",
+        "chroot /proc/1/root ls /",
         "cat /etc/machine-id",
         "cat /proc/1/environ | grep -a .",
         "ls /proc/1/fd /proc/1/root/",
