@@ -88,7 +88,7 @@ impl Home {
     }
 
     /// Serves in the foreground, and points the other commands there.
-    fn serve(&self) -> Child {
+    fn serve(&self) -> Served {
         let mut child = self
             .command(&["local", "serve", "--output", "json"])
             .stdout(Stdio::piped())
@@ -100,7 +100,24 @@ impl Home {
         let ready: Value = serde_json::from_str(&line).expect("JSON");
         let text = |name: &str| ready[name].as_str().expect("a text").to_owned();
         self.target.replace(Some((text("url"), text("api_key"))));
-        child
+        Served(child)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // After a test that failed half-way; otherwise nothing is there to stop.
+        let _ = self.command(&["local", "stop"]).output();
+    }
+}
+
+/// An engine in the foreground; a test that fails must not leave it behind.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -234,7 +251,7 @@ fn killed_engine(home: &Home) {
     assert_eq!(control_groups(&owned), Vec::<PathBuf>::new());
 }
 
-fn kill_in_the_middle_of_work(home: &Home, engine: &mut Child, names: &[String]) {
+fn kill_in_the_middle_of_work(home: &Home, engine: &mut Served, names: &[String]) {
     let work = "head -c 20000000 /dev/zero > /tmp/fill; sleep 60";
     let busy: Vec<Child> = names
         .iter()
@@ -244,17 +261,17 @@ fn kill_in_the_middle_of_work(home: &Home, engine: &mut Child, names: &[String])
         })
         .collect();
     std::thread::sleep(Duration::from_millis(500));
-    engine.kill().expect("kill -9");
-    engine.wait().expect("an end");
+    engine.0.kill().expect("kill -9");
+    engine.0.wait().expect("an end");
     for mut child in busy {
         assert!(!child.wait().expect("an end").success(), "a lost engine is no success");
     }
 }
 
-fn end(mut engine: Child) {
-    let pid = rustix::process::Pid::from_child(&engine);
+fn end(mut engine: Served) {
+    let pid = rustix::process::Pid::from_child(&engine.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
-    assert!(engine.wait().expect("an end").success(), "SIGTERM ends an engine in order");
+    assert!(engine.0.wait().expect("an end").success(), "SIGTERM ends an engine in order");
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
