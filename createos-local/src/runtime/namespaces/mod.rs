@@ -14,8 +14,9 @@ mod transfer;
 mod warden;
 
 use std::collections::HashMap;
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -322,7 +323,9 @@ async fn blocking<T: Send + 'static>(
 fn prepare_directories(data_dir: &Path, shared_cache: Option<&Path>) -> io::Result<()> {
     // Sandboxes' layers hold files that are setuid root by their numbers on disk.
     let private = |path: &Path| {
-        std::fs::create_dir_all(path)?;
+        // Those above it too: the shared cache lies in a data directory, and an engine
+        // refuses one that others may enter.
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
     };
     private(&data_dir.join("sandboxes"))?;

@@ -365,3 +365,13 @@ async fn what_a_guest_does_to_its_files_ends_with_it() {
     assert!(machine.runtime.on_disk().await.expect("list").is_empty());
     machine.runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_shared_cache_lies_where_an_engine_may_follow() {
+    let home = tempfile::tempdir().expect("directory");
+    let (data, shared) = (home.path().join("own"), home.path().join("data"));
+    std::fs::create_dir(&data).expect("directory");
+    Namespaces::start(&data, Some(&shared.join("cache"))).expect("runtime").shutdown().await;
+    let engine = crate::Engine::builder().data_dir(&shared).start().await.expect("start");
+    engine.shutdown().await;
+}
