@@ -20,15 +20,43 @@
 //! # Ok(()) }
 //! ```
 //!
+//! What is otherwise an `AsyncRead` or `AsyncWrite` (tunnels, terminals, the input of a
+//! process, downloads) becomes a [`Read`] and [`Write`] with [`Bridge::bridge`]; a `Read`
+//! becomes an upload with [`upload`].
+//!
+//! ```no_run
+//! # fn run(sandbox: createos_sdk::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+//! use createos_sdk::blocking::{self, Bridge, Wait};
+//! use std::io::{Read, Write};
+//!
+//! let mut redis = sandbox.tunnel(6379).connect().wait()?.bridge();
+//! redis.write_all(b"PING\r\n")?;
+//! let mut answer = [0; 7];
+//! redis.read_exact(&mut answer)?;
+//!
+//! let input = blocking::upload(std::io::stdin());
+//! sandbox.files().write("/work/input", input).wait()?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Panics
 //!
 //! Everything here panics on a thread that drives an async runtime, which it would bring to a
 //! halt: use `.await` there, or `tokio::task::spawn_blocking`.
 
+use std::io::{self, Read, Write};
 use std::sync::LazyLock;
 
-use futures::{Stream, StreamExt};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+
+use crate::Upload;
+
+/// Bytes that [`upload`] takes from its reader at a time.
+const PIECE: usize = 256 << 10;
 
 /// Started at first use. One thread serves all connections; the work of a call is done by the
 /// thread that waits for it.
@@ -77,4 +105,111 @@ impl<S: Stream + Unpin> Iterator for Iter<S> {
     fn next(&mut self) -> Option<S::Item> {
         RUNTIME.block_on(self.0.next())
     }
+}
+
+/// Reading and writing what is otherwise read and written asynchronously.
+pub trait Bridge: Unpin + Sized {
+    /// This, as a [`Read`] where it can be read and a [`Write`] where it can be written.
+    fn bridge(self) -> Bridged<Self> {
+        Bridged(self)
+    }
+}
+
+impl<T: Unpin> Bridge for T {}
+
+/// A blocking reader and writer. Made with [`Bridge::bridge`]. Dropping it is dropping what
+/// is inside.
+#[derive(Debug)]
+pub struct Bridged<T>(T);
+
+impl<T: AsyncWrite + Unpin> Bridged<T> {
+    /// Says that nothing more will be written; what is read is not touched by that.
+    ///
+    /// # Errors
+    ///
+    /// What was written before and could not be delivered.
+    ///
+    /// # Panics
+    ///
+    /// On a thread that drives an async runtime.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        RUNTIME.block_on(self.0.shutdown())
+    }
+}
+
+impl<T> Bridged<T> {
+    /// What is inside.
+    pub fn get_ref(&self) -> &T {
+        &self.0
+    }
+
+    /// What is inside, to be used asynchronously again.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T: AsyncRead + Unpin> Read for Bridged<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        RUNTIME.block_on(self.0.read(buffer))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Write for Bridged<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        RUNTIME.block_on(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        RUNTIME.block_on(self.0.flush())
+    }
+}
+
+/// The content of an upload, read from here to the reader's end, in constant memory. Like
+/// every upload from a reader it is sent once.
+///
+/// The reader is read on a thread of its own. An upload that is given up leaves that thread
+/// waiting for the reader's next bytes, which are then thrown away.
+pub fn upload(reader: impl Read + Send + 'static) -> Upload {
+    let begun = None::<mpsc::Receiver<Piece>>;
+    Upload::stream(stream::try_unfold((Some(reader), begun), |(mut reader, begun)| async move {
+        let mut pieces = match (begun, reader.take()) {
+            (Some(pieces), _) => pieces,
+            (None, Some(reader)) => start(reader),
+            (None, None) => return Ok(None),
+        };
+        match pieces.recv().await {
+            Some(Piece::Bytes(bytes)) => Ok(Some((bytes, (None, Some(pieces))))),
+            Some(Piece::End) => Ok(None),
+            Some(Piece::Failed(error)) => Err(error),
+            None => Err(io::Error::other("the reader panicked")),
+        }
+    }))
+}
+
+enum Piece {
+    Bytes(Bytes),
+    /// Said, not implied: a reader that panics must not pass for one that is at its end.
+    End,
+    Failed(io::Error),
+}
+
+fn start(mut reader: impl Read + Send + 'static) -> mpsc::Receiver<Piece> {
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => Piece::End,
+                Ok(length) => Piece::Bytes(Bytes::copy_from_slice(&buffer[..length])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Piece::Failed(error),
+            };
+            let is_last = !matches!(piece, Piece::Bytes(_));
+            if sender.blocking_send(piece).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    pieces
 }

@@ -40,7 +40,7 @@ pub struct Client(Arc<Inner>);
 #[derive(Clone)]
 pub(crate) struct Inner {
     pub(crate) http: reqwest::Client,
-    settings: http::Settings,
+    stack: http::Stack,
     background: OnceLock<Client>,
     pub(crate) upgrades: http::Upgrades,
     pub(crate) base: Url,
@@ -101,10 +101,10 @@ impl Client {
     pub(crate) fn background(&self) -> Client {
         let make = || {
             let this = &*self.0;
-            let http = this.settings.build().unwrap_or_else(|_| this.http.clone());
+            let http = this.stack.calls().unwrap_or_else(|_| this.http.clone());
             let quota = Arc::new(Quota::new());
             let background = OnceLock::new();
-            let upgrades = http::Upgrades::new(this.settings.clone());
+            let upgrades = http::Upgrades::new(this.stack.clone());
             Client(Arc::new(Inner { http, upgrades, background, quota, ..this.clone() }))
         };
         self.0.background.get_or_init(make).clone()
@@ -220,6 +220,8 @@ pub struct ClientBuilder {
     insecure_http: bool,
     proxy: Option<Secret>,
     ca_certificates: Vec<Vec<u8>>,
+    #[cfg(feature = "reqwest012")]
+    http_client: Option<http::HttpClient>,
     observer: Observer,
 }
 
@@ -296,6 +298,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends everything through an HTTP client of your own. Its connect timeout, proxy and
+    /// certificates are its own: setting them here as well is an error.
+    #[cfg(feature = "reqwest012")]
+    pub fn http_client(mut self, client: impl Into<http::HttpClient>) -> Self {
+        self.http_client = Some(client.into());
+        self
+    }
+
     /// Calls `observer` for everything the client does: attempts, answers, repeats, ends of
     /// streams. It sees neither bodies nor headers nor queries. It must be quick and must not
     /// block. May be given more than once.
@@ -334,16 +344,11 @@ impl ClientBuilder {
         let key = self.api_key.as_ref();
         let credential = config::credential(key, self.access_token.as_ref(), env)?;
         self.check_limits()?;
-        let settings = http::Settings {
-            base: base.clone(),
-            connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            proxy: self.proxy,
-            ca_certificates: self.ca_certificates,
-        };
+        let stack = self.stack(&base)?;
         Ok(Client(Arc::new(Inner {
-            http: settings.build()?,
-            upgrades: http::Upgrades::new(settings.clone()),
-            settings,
+            http: stack.calls()?,
+            upgrades: http::Upgrades::new(stack.clone()),
+            stack,
             background: OnceLock::new(),
             base,
             credential,
@@ -354,6 +359,29 @@ impl ClientBuilder {
             quota: Arc::new(Quota::new()),
             observer: self.observer,
         })))
+    }
+
+    fn stack(&self, base: &Url) -> Result<http::Stack> {
+        #[cfg(feature = "reqwest012")]
+        if let Some(given) = &self.http_client {
+            for (name, is_set) in [
+                ("connect_timeout", self.connect_timeout.is_some()),
+                ("proxy", self.proxy.is_some()),
+                ("ca_certificate_pem", !self.ca_certificates.is_empty()),
+            ] {
+                if is_set {
+                    let message = format!("{name} cannot be set beside http_client; set it there");
+                    return Err(Error::new(ErrorKind::Config, message));
+                }
+            }
+            return Ok(http::Stack::Given(given.clone()));
+        }
+        Ok(http::Stack::Made(http::Settings {
+            base: base.clone(),
+            connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            proxy: self.proxy.clone(),
+            ca_certificates: self.ca_certificates.clone(),
+        }))
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -388,7 +416,7 @@ impl fmt::Debug for ClientBuilder {
             .field("proxy", &self.proxy)
             .field("ca_certificates", &self.ca_certificates.len())
             .field("observer", &self.observer)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

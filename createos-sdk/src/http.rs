@@ -9,10 +9,93 @@ use crate::config::is_loopback;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
-const USER_AGENT: &str = concat!("createos-sdk/", env!("CARGO_PKG_VERSION"));
+/// How this crate names itself to the server.
+pub(crate) const USER_AGENT: &str = concat!("createos-sdk/", env!("CARGO_PKG_VERSION"));
 /// A peer that died without a word is noticed after this time and a few probes, also in a
 /// call without a time limit.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// An HTTP client of your own, for what this crate has no setting for: client certificates,
+/// name resolution, a connection pool that is shared. It goes to
+/// [`ClientBuilder::http_client`](crate::ClientBuilder::http_client).
+///
+/// ```
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use createos_sdk::{Client, HttpClient};
+/// use reqwest::redirect::Policy;
+///
+/// let own = || reqwest::Client::builder().redirect(Policy::none());
+/// let http = HttpClient::from(own().build()?).upgrades(own().http1_only().build()?);
+/// let client = Client::builder().api_key("skp_x").http_client(http).build()?;
+/// # Ok(()) }
+/// # run().unwrap();
+/// ```
+///
+/// - It **must not follow redirects**: the key would go to wherever they point. An answer that
+///   was redirected is refused, but by then the key has been sent.
+/// - It should have no total timeout (`reqwest`'s `timeout`): that would cut streams and
+///   transfers. This crate's own limits apply as always.
+/// - Tunnels and terminals need HTTP/1.1. A client that may agree on HTTP/2 with the server
+///   needs a second one beside it, see [`upgrades`](Self::upgrades).
+#[cfg(feature = "reqwest012")]
+#[derive(Clone)]
+pub struct HttpClient {
+    calls: reqwest::Client,
+    upgrades: Option<reqwest::Client>,
+}
+
+#[cfg(feature = "reqwest012")]
+impl HttpClient {
+    /// Uses another client, made with `http1_only`, for tunnels and terminals.
+    #[must_use]
+    pub fn upgrades(mut self, http1: impl Into<HttpClient>) -> Self {
+        self.upgrades = Some(http1.into().calls);
+        self
+    }
+}
+
+#[cfg(feature = "reqwest012")]
+impl From<reqwest::Client> for HttpClient {
+    fn from(calls: reqwest::Client) -> Self {
+        Self { calls, upgrades: None }
+    }
+}
+
+#[cfg(feature = "reqwest012")]
+impl std::fmt::Debug for HttpClient {
+    // What reqwest would show may hold default headers, and those may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpClient").field("upgrades", &self.upgrades.is_some()).finish()
+    }
+}
+
+/// Where the two HTTP clients come from: one for calls, and one for connections that become
+/// something other than HTTP, which with HTTP/2 they cannot.
+#[derive(Clone)]
+pub(crate) enum Stack {
+    Made(Settings),
+    #[cfg(feature = "reqwest012")]
+    Given(HttpClient),
+}
+
+impl Stack {
+    /// The client for ordinary calls.
+    pub(crate) fn calls(&self) -> Result<reqwest::Client> {
+        match self {
+            Self::Made(settings) => settings.build(reqwest::Client::builder()),
+            #[cfg(feature = "reqwest012")]
+            Self::Given(given) => Ok(given.calls.clone()),
+        }
+    }
+
+    fn upgrades(&self) -> Result<reqwest::Client> {
+        match self {
+            Self::Made(settings) => settings.build(reqwest::Client::builder().http1_only()),
+            #[cfg(feature = "reqwest012")]
+            Self::Given(given) => Ok(given.upgrades.as_ref().unwrap_or(&given.calls).clone()),
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -23,13 +106,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn build(&self) -> Result<reqwest::Client> {
-        self.build_from(reqwest::Client::builder())
-    }
-
-    fn build_from(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    fn build(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
         let builder = builder
-            .user_agent(USER_AGENT)
             // A redirect would carry the key to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -80,24 +158,23 @@ impl Settings {
     }
 }
 
-/// The second stack, for connections that become something other than HTTP: with HTTP/2 they
-/// cannot. Its TLS, proxy and limits are those of the first; it is made when first needed.
+/// The client for upgrades, made when first needed.
 #[derive(Clone)]
 pub(crate) struct Upgrades {
-    settings: Settings,
+    stack: Stack,
     client: OnceLock<reqwest::Client>,
 }
 
 impl Upgrades {
-    pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, client: OnceLock::new() }
+    pub(crate) fn new(stack: Stack) -> Self {
+        Self { stack, client: OnceLock::new() }
     }
 
     pub(crate) fn client(&self) -> Result<&reqwest::Client> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let made = self.settings.build_from(reqwest::Client::builder().http1_only())?;
+        let made = self.stack.upgrades()?;
         Ok(self.client.get_or_init(|| made))
     }
 }

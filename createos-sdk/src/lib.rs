@@ -114,6 +114,7 @@
 //! - `rustls` (default): TLS in Rust, trusting the system's certificates.
 //! - `native-tls`: TLS of the operating system.
 //! - `blocking`: the same calls for programs without a runtime.
+//! - `reqwest012`: an HTTP client of your own, made with `reqwest` 0.12.
 //! - `tracing`: a span `createos` per operation and an event per attempt, at level debug;
 //!   repeats at level info. [`ClientBuilder::observe`] sees the same without it.
 
@@ -164,6 +165,8 @@ pub use self::files::{
     FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload,
     UploadDir, WriteFile,
 };
+#[cfg(feature = "reqwest012")]
+pub use self::http::HttpClient;
 pub use self::id::{
     DeviceId, DiskId, NetworkId, ProcessId, SandboxId, ScreenId, SessionId, TemplateId, WindowId,
 };

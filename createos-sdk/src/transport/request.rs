@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use serde::Serialize;
 use url::Url;
 
@@ -15,6 +15,7 @@ use crate::client::Inner;
 use crate::config::KEY_VARIABLES;
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::files::{ProgressFn, Upload};
+use crate::http;
 use crate::options::RequestOptions;
 
 /// What happens on the server when the call is made once more.
@@ -178,6 +179,7 @@ impl Call {
         let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
         let headers = request.headers_mut();
         *headers = self.options.header_map()?;
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http::USER_AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         if let (true, Some(credential)) = (self.authenticated, &client.credential) {
             headers.insert(credential.header, credential.value.clone());

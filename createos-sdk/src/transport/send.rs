@@ -277,6 +277,7 @@ async fn exchange(
         }
         () = stalled(clock.as_ref(), stall) => return Err(silent()),
     };
+    check_stack(call, &response)?;
     let head = Head::read(&response);
     let expected = if call.upgrade.is_some() { Some(101) } else { call.also_accept };
     let good = response.status().is_success() || expected == Some(head.status);
@@ -289,6 +290,27 @@ async fn exchange(
         return Err(Failure { error, phase });
     }
     Ok((head, response))
+}
+
+/// An HTTP client that was given to us may do what it must not, or not what it has to.
+fn check_stack(call: &Call, response: &reqwest::Response) -> Result<(), Failure> {
+    let refuse = |kind, message: String| {
+        Err(Failure { error: Error::new(kind, message), phase: Phase::Final })
+    };
+    if response.url() != &call.url {
+        let host = response.url().host_str().unwrap_or_default();
+        let message = format!(
+            "the HTTP client given to this one followed a redirect to {host} and took the key \
+             along; make it with redirect::Policy::none()"
+        );
+        return refuse(ErrorKind::Protocol, message);
+    }
+    if call.upgrade.is_some() && response.version() >= reqwest::Version::HTTP_2 {
+        let message = "an HTTP/2 connection cannot change protocols; the HTTP client given to \
+                       this one needs another beside it, made with http1_only";
+        return refuse(ErrorKind::Unsupported, message.to_owned());
+    }
+    Ok(())
 }
 
 /// Ends when nothing has moved for `stall`; never without one.

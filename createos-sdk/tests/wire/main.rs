@@ -14,6 +14,8 @@ mod guest;
 mod lists;
 mod network;
 mod observation;
+#[cfg(feature = "reqwest012")]
+mod own_http;
 mod processes;
 mod resources;
 mod retries;
