@@ -47,7 +47,7 @@ impl ApiKey {
                     .ok_or_else(|| EngineError::BadKey { path: Some(path.clone()) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = generate().map_err(failed("making a key"))?;
+                let key = random_key(PREFIX).map_err(failed("making a key"))?;
                 write(&path, &key).map_err(failed("writing the key"))?;
                 Ok(Self(key.into()))
             }
@@ -69,13 +69,14 @@ fn check(key: &str) -> bool {
     (1..=MAX_LEN).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn generate() -> io::Result<String> {
+/// A fresh key or token that begins with `prefix`.
+pub(crate) fn random_key(prefix: &str) -> io::Result<String> {
     let mut random = [0; RANDOM_BYTES];
     let mut filled = 0;
     while filled < random.len() {
         filled += getrandom(&mut random[filled..], GetRandomFlags::empty())?;
     }
-    Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
+    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random)))
 }
 
 /// Writes beside and renames, so that a kill never leaves half a key.

@@ -32,6 +32,11 @@ impl Fail {
         Self { status: StatusCode::BAD_REQUEST, body: Failure::field(name, why) }
     }
 
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn with_field(mut self, status: StatusCode) -> Self {
         self.status = status;
         self

@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, HOST};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use createos_sdk::SandboxId;
 use ulid::Ulid;
 
 use super::Front;
 use super::answer::Fail;
-use crate::core::shown;
+use super::reach;
+use crate::core::{TOKEN_PREFIX, shown};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -68,7 +70,8 @@ pub(super) async fn guard(State(front): State<Front>, request: Request, next: Ne
     let begun = Instant::now();
     let id = format!("req_{}", Ulid::new().to_string().to_lowercase());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match check(&front, &request) {
+    let mut response = match check(&front, request.method(), request.uri(), request.headers()).await
+    {
         Ok(()) => next.run(request).await,
         Err(fail) => fail.into_response(),
     };
@@ -89,13 +92,28 @@ fn is_upgrade_route(path: &str) -> bool {
         && (path.ends_with("/shell") || path.ends_with("/shell-ws") || path.contains("/tunnel/"))
 }
 
-fn check(front: &Front, request: &Request) -> Result<(), Fail> {
-    check_host(&front.0.hosts, request.uri(), request.headers())?;
-    let path = request.uri().path();
+async fn check(front: &Front, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Fail> {
+    check_host(&front.0.hosts, uri, headers)?;
+    let path = uri.path();
     if OPEN.contains(&path) || !path.starts_with("/v1/") {
         return Ok(());
     }
-    check_credential(front, request.headers())
+    let key = credential(headers)?;
+    if front.0.key.matches(key.as_bytes()) {
+        return Ok(());
+    }
+    match delegated(front, key).await? {
+        Some(own) => reach::check(&own, method, path),
+        None => Err(unauthorized("invalid api key")),
+    }
+}
+
+/// The sandbox that a key opens which is not the owner's.
+async fn delegated(front: &Front, key: &HeaderValue) -> Result<Option<SandboxId>, Fail> {
+    match key.to_str().ok().filter(|key| key.starts_with(TOKEN_PREFIX)) {
+        Some(token) => Ok(front.core().token_owner(token).await?),
+        None => Ok(None),
+    }
 }
 
 fn check_host(rules: &HostRules, uri: &Uri, headers: &HeaderMap) -> Result<(), Fail> {
@@ -116,22 +134,25 @@ fn check_host(rules: &HostRules, uri: &Uri, headers: &HeaderMap) -> Result<(), F
     Err(Fail::new(StatusCode::FORBIDDEN, message))
 }
 
+fn unauthorized(message: impl Into<String>) -> Fail {
+    Fail::new(StatusCode::UNAUTHORIZED, message)
+}
+
 /// The first credential present decides, in the order of api.md 1.2; only `X-Api-Key` can hold
 /// one of ours.
-fn check_credential(front: &Front, headers: &HeaderMap) -> Result<(), Fail> {
-    let refuse = |message: String| Err(Fail::new(StatusCode::UNAUTHORIZED, message));
+fn credential(headers: &HeaderMap) -> Result<&HeaderValue, Fail> {
     for other in ["x-auth-token", "x-access-token", AUTHORIZATION.as_str()] {
         if headers.contains_key(other) {
-            return refuse(format!(
+            return Err(unauthorized(format!(
                 "{other} is not accepted here; leave it out and send the engine's key in X-Api-Key"
-            ));
+            )));
         }
     }
     let mut keys = headers.get_all("x-api-key").iter();
     match (keys.next(), keys.next()) {
-        (None, _) => refuse("no credential; send the engine's key in X-Api-Key".to_owned()),
-        (Some(key), None) if front.0.key.matches(key.as_bytes()) => Ok(()),
-        _ => refuse("invalid api key".to_owned()),
+        (None, _) => Err(unauthorized("no credential; send the engine's key in X-Api-Key")),
+        (Some(key), None) => Ok(key),
+        _ => Err(unauthorized("invalid api key")),
     }
 }
 

@@ -67,8 +67,6 @@ fn sandbox_settings() -> Router<Front> {
         .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
         .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
         .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
-        .route(&path("/access-token"), of_sandbox(GET.or(POST).or(DELETE), "an access token"))
-        .route(&path("/access-token/rotate"), of_sandbox(POST, "an access token"))
         .route(&path("/metrics"), of_sandbox(GET, "reading metrics"))
         .route(&path("/tunnel/{port}"), of_sandbox(POST, "a tunnel"))
         .route(&path("/shell"), of_sandbox(POST, "a terminal"))

@@ -1,5 +1,6 @@
 //! The HTTP front: parse, call the core, answer. No logic.
 
+mod access_token;
 mod answer;
 mod body;
 mod catalog;
@@ -10,6 +11,7 @@ mod later;
 mod linger;
 mod path;
 mod query;
+mod reach;
 mod sandboxes;
 mod server;
 mod service;
@@ -69,6 +71,11 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/egress", get(settings::egress))
         .route("/v1/sandboxes/{id}/bandwidth", get(settings::bandwidth))
         .route("/v1/sandboxes/{id}/disks", get(settings::disks))
+        .route(
+            "/v1/sandboxes/{id}/access-token",
+            get(access_token::get).post(access_token::create).delete(access_token::revoke),
+        )
+        .route("/v1/sandboxes/{id}/access-token/rotate", post(access_token::rotate))
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)

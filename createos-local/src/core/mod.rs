@@ -15,6 +15,7 @@ mod names;
 mod recover;
 mod slot;
 mod state;
+mod token;
 mod upkeep;
 mod validate;
 
@@ -36,6 +37,7 @@ pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Resumed;
 pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use state::State;
+pub(crate) use token::{NewToken, TOKEN_PREFIX};
 pub(crate) use validate::shown;
 
 /// The one region this engine has.

@@ -42,6 +42,14 @@ const MIGRATIONS: &[&str] = &[
         key   TEXT PRIMARY KEY NOT NULL,
         value TEXT NOT NULL
     ) STRICT;",
+    // At most one token per sandbox, kept as its digest.
+    "CREATE TABLE access_tokens (
+        sandbox    TEXT PRIMARY KEY NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE,
+        digest     BLOB NOT NULL UNIQUE,
+        hint       TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        rotated_at INTEGER
+    ) STRICT;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

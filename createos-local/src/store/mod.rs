@@ -6,6 +6,7 @@
 mod migrations;
 mod record;
 mod sandboxes;
+mod tokens;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use record::{NewSandbox, Sandbox};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
+pub(crate) use tokens::{Digest, TokenRecord};
 
 /// How long SQLite waits for another program's lock before it gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -149,6 +151,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     // Answers the new mode; asking also proves that the file is a database we may write.
     connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         return Err(StoreError::Corrupt(verdict));

@@ -1,5 +1,6 @@
 //! The front over real sockets, with a scripted machine behind it.
 
+mod access_token;
 mod create;
 mod exec;
 mod files;

@@ -1,0 +1,55 @@
+//! Access tokens (api.md 4.12).
+
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use createos_sdk::Timestamp;
+use createos_sdk::wire::{AccessToken, AccessTokenView};
+
+use super::Front;
+use super::answer::{Answer, Fail, ok, success};
+use super::body;
+use super::path::Id;
+use crate::core::NewToken;
+
+pub(super) async fn create(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    body::ignore(body).await;
+    ok(shown_once(front.core().create_token(&id).await?)?)
+}
+
+pub(super) async fn rotate(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    body::ignore(body).await;
+    ok(shown_once(front.core().rotate_token(&id).await?)?)
+}
+
+pub(super) async fn get(State(front): State<Front>, Id(id): Id) -> Answer {
+    let mut view = AccessTokenView::none();
+    if let Some(record) = front.core().token(&id).await? {
+        view.enabled = true;
+        view.token_hint = Some(record.hint);
+        view.created_at = Some(time(record.created_at)?);
+        view.rotated_at = record.rotated_at.map(time).transpose()?;
+    }
+    ok(view)
+}
+
+pub(super) async fn revoke(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    body::ignore(body).await;
+    front.core().revoke_token(&id).await?;
+    Ok(success(StatusCode::OK, AccessTokenView::none()))
+}
+
+fn shown_once(NewToken { token, record }: NewToken) -> Result<AccessToken, Fail> {
+    let mut shown = AccessToken::new(token, time(record.created_at)?);
+    shown.rotated_at = record.rotated_at.map(time).transpose()?;
+    Ok(shown)
+}
+
+fn time(time: SystemTime) -> Result<Timestamp, Fail> {
+    Timestamp::try_from(time).map_err(|_| {
+        let message = "the time of the token cannot be shown";
+        Fail::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })
+}
