@@ -43,7 +43,7 @@ pub(super) async fn upload(
         }
     }
     let bytes = upload.commit().await?;
-    ok(UploadedFile::new(bytes, path))
+    ok(UploadedFile::new(bytes, String::from_utf8_lossy(path)))
 }
 
 pub(super) async fn download(State(front): State<Front>, Id(id): Id, query: Query) -> Answer {
@@ -61,8 +61,8 @@ pub(super) async fn download(State(front): State<Front>, Id(id): Id, query: Quer
     Ok(response)
 }
 
-fn path_of(query: &Query) -> Result<&str, Fail> {
-    query.get("path").ok_or_else(|| {
-        Fail::field("path", "is missing; give an absolute path as `?path=`, encoded as UTF-8")
-    })
+fn path_of(query: &Query) -> Result<&[u8], Fail> {
+    query
+        .bytes("path")
+        .ok_or_else(|| Fail::field("path", "is missing; give an absolute path as `?path=`"))
 }

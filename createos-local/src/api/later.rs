@@ -56,18 +56,15 @@ pub(super) fn router() -> Router<Front> {
 fn sandbox_settings() -> Router<Front> {
     let path = |rest: &str| format!("/v1/sandboxes/{{id}}{rest}");
     Router::new()
-        .route(&path(""), of_sandbox(PATCH, "changing a sandbox"))
         .route(&path("/pause"), of_sandbox(POST, "pausing a sandbox"))
         .route(&path("/fork"), of_sandbox(POST, "forking a sandbox"))
         .route(&path("/resize"), of_sandbox(POST, "resizing a disk"))
-        .route(&path("/ssh-pubkeys"), of_sandbox(POST, "adding SSH keys"))
         .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
         .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
         .route(&path("/networks"), of_sandbox(POST, "joining a network"))
         .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
         .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
         .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
-        .route(&path("/metrics"), of_sandbox(GET, "reading metrics"))
         .route(&path("/tunnel/{port}"), of_sandbox(POST, "a tunnel"))
         .route(&path("/shell"), of_sandbox(POST, "a terminal"))
         .route(&path("/shell-ws"), of_sandbox(GET, "a terminal"))

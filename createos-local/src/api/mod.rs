@@ -64,7 +64,12 @@ fn router(front: Front) -> Router {
         .route("/v1/rootfs", get(catalog::rootfs))
         .route("/v1/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/v1/sandboxes/by-ip/{ip}", get(sandboxes::by_ip))
-        .route("/v1/sandboxes/{id}", get(sandboxes::get).delete(sandboxes::destroy))
+        .route(
+            "/v1/sandboxes/{id}",
+            get(sandboxes::get).patch(settings::patch).delete(sandboxes::destroy),
+        )
+        .route("/v1/sandboxes/{id}/metrics", get(settings::metrics))
+        .route("/v1/sandboxes/{id}/ssh-pubkeys", post(settings::ssh_pubkeys))
         .route("/v1/sandboxes/{id}/resume", post(sandboxes::resume))
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))
         .route("/v1/sandboxes/{id}/files", put(files::upload).get(files::download))

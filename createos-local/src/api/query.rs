@@ -1,4 +1,4 @@
-//! Query strings: `+` and `%20` are blanks, everything must be UTF-8 (api.md 11).
+//! Query strings: `+` and `%20` are blanks (api.md 11).
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -12,22 +12,27 @@ const MAX_LIMIT: u32 = 500;
 
 /// The decoded pairs of a query.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Query {
-    /// Pairs that are not UTF-8 count as not given: a sandbox that does not exist must be told
-    /// before a parameter that cannot be read (api.md 8.2).
+    /// Takes anything: a sandbox that does not exist must be told before a parameter that
+    /// cannot be read (api.md 8.2).
     fn parse(text: &str) -> Self {
-        let pairs = text.split('&').filter_map(|pair| {
+        let pairs = text.split('&').map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name)?, decode(value)?))
+            (decode(name), decode(value))
         });
         Self(pairs.collect())
     }
 
-    /// The first value of this name.
+    /// The first value of this name. One that is not UTF-8 counts as not given.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        std::str::from_utf8(self.bytes(name)?).ok()
+    }
+
+    /// The first value of this name, whatever is in it.
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(key, _)| key == name.as_bytes()).map(|(_, value)| value.as_slice())
     }
 
     /// Query booleans are the text `true` (api.md 1.7).
@@ -54,9 +59,9 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Vec<u8> {
     let blanks = text.replace('+', " ");
-    percent_decode_str(&blanks).decode_utf8().map(Cow::into_owned).ok()
+    Cow::from(percent_decode_str(&blanks)).into_owned()
 }
 
 /// A page asked for.
@@ -97,6 +102,7 @@ mod tests {
         assert!(query.is_true("stream") && !query.is_true("x"));
         assert_eq!(Query::parse("p=%2B%zz").get("p"), Some("+%zz"));
         assert_eq!(Query::parse("p=%ff&q=1").get("p"), None);
+        assert_eq!(Query::parse("p=%ff&q=1").bytes("p"), Some([0xff].as_slice()));
         assert_eq!(Query::parse("p=%ff&q=1").get("q"), Some("1"));
     }
 

@@ -1,13 +1,45 @@
-//! What a sandbox is set to: egress, bandwidth, disks (api.md 4.14, 4.15, 4.17).
+//! What a sandbox is set to: ports, keys, egress, bandwidth, disks (api.md 4.4, 4.10, 4.14,
+//! 4.15, 4.17).
 
+use axum::body::Body;
 use axum::extract::State;
-use createos_sdk::wire::{Bandwidth, DiskAttachment, Egress};
+use createos_sdk::Timestamp;
+use createos_sdk::wire::{
+    AddSshPubkeys, Bandwidth, DiskAttachment, Egress, Metrics, PatchSandbox, SshPubkeyCount,
+};
 
 use super::Front;
 use super::answer::{Answer, ok};
+use super::body;
 use super::path::Id;
 use super::query::Query;
-use super::view::QUOTA_BYTES;
+use super::view::{QUOTA_BYTES, view};
+
+pub(super) async fn patch(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    // That it does not exist is told before what is wrong with the request.
+    front.core().get_existing(&id).await?;
+    let request: PatchSandbox = body::read_json(body).await?;
+    ok(view(front.core().patch(&id, request).await?))
+}
+
+pub(super) async fn ssh_pubkeys(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    front.core().get_existing(&id).await?;
+    let request: AddSshPubkeys = body::read_json(body).await?;
+    let count = front.core().add_ssh_pubkeys(&id, &request.keys).await?;
+    ok(SshPubkeyCount::new(count as u64))
+}
+
+/// Unofficial: no public source says what is in it (api.md 9.13).
+pub(super) async fn metrics(State(front): State<Front>, Id(id): Id) -> Answer {
+    let measured = front.core().metrics(&id).await?;
+    let mut metrics = Metrics::new();
+    metrics.set_text("id", id.as_str());
+    metrics.set_number("cpu_pct", (measured.cpu_pct * 10.0).round() / 10.0);
+    metrics.set_count("mem_used_bytes", measured.mem_used_bytes);
+    metrics.set_count("mem_total_bytes", measured.mem_total_bytes);
+    metrics.set_text("ts", Timestamp::now().to_string());
+    ok(metrics)
+}
 
 pub(super) async fn egress(State(front): State<Front>, Id(id): Id) -> Answer {
     let sandbox = front.core().get_existing(&id).await?;

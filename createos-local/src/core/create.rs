@@ -1,6 +1,5 @@
 //! Creating a sandbox (api.md 4.1).
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use createos_sdk::SandboxId;
@@ -9,6 +8,7 @@ use ulid::Ulid;
 
 use super::error::Fields;
 use super::lifecycle::boot_spec;
+use super::settings::ssh_keys;
 use super::{Core, CoreError, REGION, State, names, validate};
 use crate::catalog::Shape;
 use crate::store::{Change, InsertError, NewSandbox, Sandbox};
@@ -54,7 +54,10 @@ impl Core {
                 let booted = Change::Booted(boot.spawn);
                 let store = &self.inner.store;
                 match store.change(id, &[State::Creating], State::Running, booted).await {
-                    Ok(Some(running)) => return Ok(running),
+                    Ok(Some(running)) => {
+                        self.try_install_ssh_pubkeys(&running).await;
+                        return Ok(running);
+                    }
                     // A destroy came in between and waits for the lock; the rest is its work.
                     Ok(None) => {
                         return Err(CoreError::Conflict(
@@ -128,7 +131,7 @@ impl Core {
         }
         let rootfs = self.rootfs(&mut request, &mut wrong);
         check_settings(&request, &mut wrong);
-        let ssh_pubkeys = ssh_keys(&request.ssh_pubkeys, &mut wrong);
+        let ssh_pubkeys = ssh_keys("ssh_pubkeys", &request.ssh_pubkeys, &mut wrong);
         CoreError::check(wrong)?;
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         check_existence(&request)?;
@@ -207,22 +210,6 @@ fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
         let text = "cannot be set at create; leave it out".to_owned();
         wrong.insert("bandwidth_quota_bytes".into(), text);
     }
-}
-
-/// The keys in one spelling, without duplicates, in their order.
-fn ssh_keys(lines: &[String], wrong: &mut Fields) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let mut keys = Vec::new();
-    for line in lines {
-        match validate::ssh_key(line) {
-            Ok(key) if seen.insert(key.clone()) => keys.push(key),
-            Ok(_) => {}
-            Err(why) => {
-                wrong.entry("ssh_pubkeys".into()).or_insert(why);
-            }
-        }
-    }
-    keys
 }
 
 fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {

@@ -56,9 +56,10 @@ impl CoreError {
     }
 
     /// A runtime error of a call that took `path`.
-    pub(crate) fn from_file(error: RuntimeError, path: &str) -> Self {
+    pub(crate) fn from_file(error: RuntimeError, path: &[u8]) -> Self {
         match error {
             RuntimeError::NoSuchFile(_) => {
+                let path = String::from_utf8_lossy(path);
                 Self::NoSuch { field: "path", message: format!("no such file: {path}") }
             }
             RuntimeError::BadPath(why) => Self::field("path", why),

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::runtime::{
     BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
-    Runtime, RuntimeError,
+    Runtime, RuntimeError, Usage,
 };
 
 type Disk = HashMap<SandboxId, BTreeMap<String, Bytes>>;
@@ -33,6 +33,7 @@ pub(crate) struct Fake {
     pub(crate) killed: Arc<AtomicUsize>,
     /// Uploads that were dropped before they were committed.
     pub(crate) abandoned: Arc<AtomicUsize>,
+    usages: AtomicUsize,
     died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
 }
 
@@ -47,6 +48,7 @@ impl Fake {
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
             killed: Arc::default(),
             abandoned: Arc::default(),
+            usages: AtomicUsize::new(0),
             died: Mutex::default(),
         })
     }
@@ -136,10 +138,11 @@ impl Runtime for Arc<Fake> {
     fn read_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<FileRead, RuntimeError>> {
         Box::pin(async move {
             self.check_alive(id)?;
+            let path = &*String::from_utf8_lossy(path);
             check_target(path)?;
             if path == "/torn" {
                 let chunks = [Ok(Bytes::from("half")), Err(lost())];
@@ -157,10 +160,11 @@ impl Runtime for Arc<Fake> {
     fn write_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>> {
         Box::pin(async move {
             self.check_alive(id)?;
+            let path = &*String::from_utf8_lossy(path);
             check_target(path)?;
             let file: Box<dyn FileWrite> = Box::new(Writing {
                 fake: Arc::clone(self),
@@ -170,6 +174,15 @@ impl Runtime for Arc<Fake> {
                 committed: false,
             });
             Ok(file)
+        })
+    }
+
+    /// A tenth of a CPU second more each time.
+    fn usage<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let asked = self.usages.fetch_add(1, Ordering::SeqCst) as u64;
+            Ok(Usage { cpu: Duration::from_millis(asked * 100), memory_bytes: 7 << 20 })
         })
     }
 

@@ -118,7 +118,10 @@ impl Core {
         let from = [State::Resuming];
         match self.inner.runtime.boot(boot_spec(&sandbox)).await {
             Ok(boot) => {
-                store.change(&id, &from, State::Running, Change::Resumed(boot.spawn)).await?;
+                let resumed = Change::Resumed(boot.spawn);
+                if let Some(running) = store.change(&id, &from, State::Running, resumed).await? {
+                    self.try_install_ssh_pubkeys(&running).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(sandbox = %id, %error, "the sandbox could not be started again");

@@ -93,6 +93,10 @@ impl Live {
         self.sandbox.id()
     }
 
+    pub(super) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// Starts a command with the sandbox's variables and the request's values for them.
     pub(crate) async fn exec(self, request: ExecRequest) -> Result<Started, CoreError> {
         let spec = exec_spec(request, &self.sandbox)?;
@@ -114,7 +118,7 @@ impl Live {
     }
 
     /// Opens a file for reading.
-    pub(crate) async fn download(self, path: &str) -> Result<Download, CoreError> {
+    pub(crate) async fn download(self, path: &[u8]) -> Result<Download, CoreError> {
         check_path(path)?;
         let runtime = &self.core.inner.runtime;
         let opened = self.life.run_until_cancelled(runtime.read_file(self.id(), path)).await;
@@ -126,7 +130,7 @@ impl Live {
     /// Begins a file. `declared` is its size, where the client has said it.
     pub(crate) async fn upload(
         self,
-        path: &str,
+        path: &[u8],
         declared: Option<u64>,
     ) -> Result<Upload, CoreError> {
         check_path(path)?;
@@ -142,7 +146,7 @@ impl Live {
     }
 }
 
-fn check_path(path: &str) -> Result<(), CoreError> {
+fn check_path(path: &[u8]) -> Result<(), CoreError> {
     validate::path(path).map_err(|why| CoreError::field("path", why))
 }
 
@@ -250,7 +254,7 @@ impl Download {
 /// A file on its way in. Dropped before `commit`, it leaves the old file untouched.
 pub(crate) struct Upload {
     file: Box<dyn FileWrite>,
-    path: String,
+    path: Vec<u8>,
     limit: u64,
     declared: Option<u64>,
     received: u64,

@@ -2,8 +2,10 @@
 //! a disk that stalls, or a reader that stops, holds up nobody else.
 
 use crate::protocol::{CHUNK, Failure, HEADER, Input, Reply, parse_header};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,8 @@ const MAX_WHOLE: u64 = 64 << 10;
 const MAX_UNSIZED: u64 = 16 << 20;
 
 /// Sends the size of a regular file, then its content.
-pub(crate) fn read(mut socket: UnixStream, path: &str) -> io::Result<()> {
-    match open_for_reading(path) {
+pub(crate) fn read(mut socket: UnixStream, path: &[u8]) -> io::Result<()> {
+    match open_for_reading(Path::new(OsStr::from_bytes(path))) {
         Ok((size, content)) => {
             socket.write_all(&Reply::Size(size).to_frame())?;
             send_content(socket, content, size)
@@ -28,7 +30,7 @@ pub(crate) fn read(mut socket: UnixStream, path: &str) -> io::Result<()> {
     }
 }
 
-fn open_for_reading(path: &str) -> Result<(u64, Box<dyn Read>), Reply> {
+fn open_for_reading(path: &Path) -> Result<(u64, Box<dyn Read>), Reply> {
     // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     let file = OpenOptions::new()
         .read(true)
@@ -43,7 +45,8 @@ fn open_for_reading(path: &str) -> Result<(u64, Box<dyn Read>), Reply> {
     let mut content = Vec::new();
     file.take(MAX_UNSIZED + 1).read_to_end(&mut content).map_err(|error| failure(path, &error))?;
     if content.len() as u64 > MAX_UNSIZED {
-        let message = format!("{path} does not say its size and is too large to find out");
+        let message =
+            format!("{} does not say its size and is too large to find out", path.display());
         return Err(Reply::Failed { kind: Failure::Refused, message });
     }
     Ok((content.len() as u64, Box::new(io::Cursor::new(content))))
@@ -77,7 +80,8 @@ fn send_content(mut socket: UnixStream, content: Box<dyn Read>, size: u64) -> io
 }
 
 /// Receives content beside the target and renames it into place at the end.
-pub(crate) fn write(mut socket: UnixStream, path: &str) -> io::Result<()> {
+pub(crate) fn write(mut socket: UnixStream, path: &[u8]) -> io::Result<()> {
+    let path = Path::new(OsStr::from_bytes(path));
     let mut upload = match Upload::begin(path) {
         Ok(upload) => upload,
         Err(failure) => return socket.write_all(&failure.to_frame()),
@@ -118,13 +122,13 @@ struct Upload {
 }
 
 impl Upload {
-    fn begin(path: &str) -> Result<Self, Reply> {
-        let target = resolve_links(Path::new(path)).map_err(|error| failure(path, &error))?;
+    fn begin(path: &Path) -> Result<Self, Reply> {
+        let target = resolve_links(path).map_err(|error| failure(path, &error))?;
         let parent = match (target.file_name(), target.parent()) {
             (Some(_), Some(parent)) => parent,
             _ => return Err(bad_path(path, "is a directory")),
         };
-        if path.ends_with('/') {
+        if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(bad_path(path, "names a directory"));
         }
         let existing = fs::metadata(&target).ok();
@@ -132,7 +136,14 @@ impl Upload {
             require_regular(path, metadata)?;
         }
         fs::create_dir_all(parent).map_err(|error| failure(path, &error))?;
-        let (file, partial) = create_partial(parent).map_err(|error| failure(path, &error))?;
+        let (file, partial) = create_partial(parent).map_err(|error| match error.kind() {
+            // The directory is there, but of a kind that takes no files, such as /proc.
+            io::ErrorKind::NotFound => Reply::Failed {
+                kind: Failure::Refused,
+                message: format!("no file can be made in {}", parent.display()),
+            },
+            _ => failure(path, &error),
+        })?;
         let upload = Self { file, partial, target, size: 0, committed: false };
         upload.take_after(existing.as_ref()).map_err(|error| failure(path, &error))?;
         Ok(upload)
@@ -192,7 +203,7 @@ fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many levels of symbolic links"))
 }
 
-fn require_regular(path: &str, metadata: &fs::Metadata) -> Result<(), Reply> {
+fn require_regular(path: &Path, metadata: &fs::Metadata) -> Result<(), Reply> {
     if metadata.is_file() {
         return Ok(());
     }
@@ -200,11 +211,11 @@ fn require_regular(path: &str, metadata: &fs::Metadata) -> Result<(), Reply> {
     Err(bad_path(path, what))
 }
 
-fn bad_path(path: &str, what: &str) -> Reply {
-    Reply::Failed { kind: Failure::BadPath, message: format!("{path} {what}") }
+fn bad_path(path: &Path, what: &str) -> Reply {
+    Reply::Failed { kind: Failure::BadPath, message: format!("{} {what}", path.display()) }
 }
 
-fn failure(path: &str, error: &io::Error) -> Reply {
+fn failure(path: &Path, error: &io::Error) -> Reply {
     const ENXIO: i32 = 6;
     const ENAMETOOLONG: i32 = 36;
     let kind = match error.kind() {
@@ -213,7 +224,7 @@ fn failure(path: &str, error: &io::Error) -> Reply {
         _ if matches!(error.raw_os_error(), Some(ENXIO | ENAMETOOLONG)) => Failure::BadPath,
         _ => Failure::Refused,
     };
-    Reply::Failed { kind, message: format!("{path}: {error}") }
+    Reply::Failed { kind, message: format!("{}: {error}", path.display()) }
 }
 
 #[cfg(test)]
@@ -271,12 +282,12 @@ mod tests {
     }
 
     fn put(path: &Path, frames: &[Input]) -> Vec<Reply> {
-        let path = path.to_str().expect("UTF-8").to_owned();
+        let path = path.as_os_str().as_bytes().to_owned();
         exchange(frames, move |socket| write(socket, &path))
     }
 
     fn get(path: &Path) -> Vec<Reply> {
-        let path = path.to_str().expect("UTF-8").to_owned();
+        let path = path.as_os_str().as_bytes().to_owned();
         exchange(&[], move |socket| read(socket, &path))
     }
 

@@ -31,10 +31,10 @@ pub(crate) enum Request {
         env: Vec<String>,
     },
     ReadFile {
-        path: String,
+        path: Vec<u8>,
     },
     WriteFile {
-        path: String,
+        path: Vec<u8>,
     },
 }
 
@@ -120,8 +120,8 @@ impl Request {
             Self::Exec { argv, env } => {
                 frame(1, &writer.texts(texts(argv)).texts(texts(env)).finish())
             }
-            Self::ReadFile { path } => frame(2, &writer.text(path).finish()),
-            Self::WriteFile { path } => frame(3, &writer.text(path).finish()),
+            Self::ReadFile { path } => frame(2, &writer.bytes(path).finish()),
+            Self::WriteFile { path } => frame(3, &writer.bytes(path).finish()),
         }
     }
 
@@ -136,8 +136,8 @@ impl Request {
                 }
                 Self::Exec { argv, env: owned(reader.texts()?) }
             }
-            2 => Self::ReadFile { path: reader.text()?.to_owned() },
-            3 => Self::WriteFile { path: reader.text()?.to_owned() },
+            2 => Self::ReadFile { path: reader.bytes()?.to_owned() },
+            3 => Self::WriteFile { path: reader.bytes()?.to_owned() },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| request)
@@ -245,7 +245,7 @@ mod tests {
             Request::Ping,
             Request::Exec { argv: vec!["ls".into(), "-l".into()], env: vec!["A=b".into()] },
             Request::ReadFile { path: "/etc/hosts".into() },
-            Request::WriteFile { path: "/tmp/ü".into() },
+            Request::WriteFile { path: b"/tmp/\xff".into() },
         ] {
             let (kind, payload) = split(&request.to_frame());
             assert_eq!(Request::parse(kind, &payload), Ok(request));

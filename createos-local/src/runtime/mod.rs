@@ -103,6 +103,14 @@ pub(crate) trait FileWrite: Send {
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<u64, RuntimeError>>;
 }
 
+/// What a sandbox has used and uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// CPU time of everything that ran in this life of the sandbox.
+    pub(crate) cpu: Duration,
+    pub(crate) memory_bytes: u64,
+}
+
 /// A sandbox whose machine ended without being asked to.
 #[derive(Debug, Clone)]
 pub(crate) struct Died {
@@ -133,15 +141,18 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     fn read_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<FileRead, RuntimeError>>;
 
     /// Begins writing an absolute path; parents are created, symlinks resolve inside.
     fn write_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>>;
+
+    /// What a running sandbox uses.
+    fn usage<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Usage, RuntimeError>>;
 
     /// Sandbox directories on disk: start-up compares them with the store.
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>>;

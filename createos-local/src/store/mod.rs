@@ -6,6 +6,7 @@
 mod migrations;
 mod record;
 mod sandboxes;
+mod settings;
 mod tokens;
 
 use std::fs::OpenOptions;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use record::{NewSandbox, Sandbox};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
+pub(crate) use settings::Setting;
 pub(crate) use tokens::{Digest, TokenRecord};
 
 /// How long SQLite waits for another program's lock before it gives up.

@@ -154,7 +154,7 @@ impl Store {
     }
 }
 
-fn get(connection: &Connection, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
+pub(super) fn get(connection: &Connection, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM sandboxes WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([id.as_str()], Sandbox::from_row).optional()?)

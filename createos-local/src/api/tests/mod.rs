@@ -8,4 +8,5 @@ mod lifecycle;
 mod recovery;
 mod rig;
 mod routes;
+mod settings;
 mod wire;

@@ -11,6 +11,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod usage;
 mod warden;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub(crate) use self::storage::remove_tree;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
+    Usage,
 };
 use crate::warden_protocol::{Boot, Configure, Facts};
 
@@ -227,7 +229,7 @@ impl Runtime for Namespaces {
     fn read_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<FileRead, RuntimeError>> {
         async move { transfer::read_file(&*self.init_of(id)?, path).await }.boxed()
     }
@@ -235,9 +237,19 @@ impl Runtime for Namespaces {
     fn write_file<'a>(
         &'a self,
         id: &'a SandboxId,
-        path: &'a str,
+        path: &'a [u8],
     ) -> BoxFuture<'a, Result<Box<dyn FileWrite>, RuntimeError>> {
         async move { transfer::write_file(&*self.init_of(id)?, path).await }.boxed()
+    }
+
+    fn usage<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
+        async move {
+            let init = self.init_of(id)?;
+            let group = self.facts.memory.as_ref().map(|dir| Path::new(dir).join(id.as_str()));
+            blocking("read what the sandbox uses", move || usage::read(&init, group.as_deref()))
+                .await
+        }
+        .boxed()
     }
 
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>> {

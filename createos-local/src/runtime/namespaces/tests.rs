@@ -117,10 +117,10 @@ async fn signals_and_missing_programs_are_told_apart() {
 async fn files_go_in_and_out() {
     let machine = Machine::boot().await;
     let content = Bytes::from((0..3_000_000u32).map(|n| n as u8).collect::<Vec<_>>());
-    let mut file = machine.runtime.write_file(&machine.id, "/a/b/c").await.expect("open");
+    let mut file = machine.runtime.write_file(&machine.id, b"/a/b/c").await.expect("open");
     file.write(content.clone()).await.expect("write");
     assert_eq!(file.commit().await.expect("commit"), content.len() as u64);
-    let read = machine.runtime.read_file(&machine.id, "/a/b/c").await.expect("read");
+    let read = machine.runtime.read_file(&machine.id, b"/a/b/c").await.expect("read");
     assert_eq!(read.size, content.len() as u64);
     let chunks: Vec<Bytes> = read.chunks.try_collect().await.expect("content");
     assert_eq!(chunks.concat(), content);

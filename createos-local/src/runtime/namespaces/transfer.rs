@@ -68,7 +68,7 @@ fn events(command: Running) -> impl Stream<Item = Result<ExecEvent, RuntimeError
     })
 }
 
-pub(super) async fn read_file(init: &Init, path: &str) -> Result<FileRead, RuntimeError> {
+pub(super) async fn read_file(init: &Init, path: &[u8]) -> Result<FileRead, RuntimeError> {
     let request = Request::ReadFile { path: path.to_owned() };
     let (reply, conversation) = agent::ask(init, &request).await?;
     let Reply::Size(size) = reply else { return Err(agent::unexpected(&reply)) };
@@ -88,7 +88,7 @@ pub(super) async fn read_file(init: &Init, path: &str) -> Result<FileRead, Runti
 
 pub(super) async fn write_file(
     init: &Init,
-    path: &str,
+    path: &[u8],
 ) -> Result<Box<dyn FileWrite>, RuntimeError> {
     let request = Request::WriteFile { path: path.to_owned() };
     match agent::ask(init, &request).await? {

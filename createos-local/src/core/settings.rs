@@ -1,0 +1,98 @@
+//! What can be changed of a sandbox that is there (api.md 4.4, 4.10, 7.3).
+
+use std::collections::BTreeSet;
+
+use createos_sdk::SandboxId;
+use createos_sdk::wire::PatchSandbox;
+
+use super::error::Fields;
+use super::{Core, CoreError, State, validate};
+use crate::store::{Sandbox, Setting};
+
+/// States in which ports and auto-pause can be set.
+const PATCHABLE: [State; 2] = [State::Running, State::Paused];
+
+/// States in which keys can be added: a sandbox that does not run gets them when it does.
+const KEYABLE: [State; 6] =
+    [State::Running, State::Pausing, State::Paused, State::Resuming, State::Forking, State::Error];
+
+impl Core {
+    /// Changes what the patch names and leaves the rest.
+    pub(crate) async fn patch(
+        &self,
+        id: &SandboxId,
+        patch: PatchSandbox,
+    ) -> Result<Sandbox, CoreError> {
+        let sandbox = self.get_existing(id).await?;
+        if !PATCHABLE.contains(&sandbox.state) {
+            return Err(conflict(&sandbox));
+        }
+        let refuse = |field, what: &str| {
+            let message = format!("{what}; {}", super::NOT_YET);
+            Err(CoreError::NotAvailable { field, message })
+        };
+        if patch.ingress_enabled == Some(true) {
+            return refuse("ingress_enabled", "ports cannot be published here");
+        }
+        if patch.auto_pause_after_seconds.is_some() && patch.disable_auto_pause != Some(true) {
+            return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
+        }
+        match patch.ingress_enabled {
+            None => Ok(sandbox),
+            Some(enabled) => changed(self.inner.store.set_ingress(id, &PATCHABLE, enabled).await?),
+        }
+    }
+
+    /// Adds SSH keys, in one spelling and each once, and puts them where the sandbox's SSH
+    /// server looks for them. Returns how many it has now.
+    pub(crate) async fn add_ssh_pubkeys(
+        &self,
+        id: &SandboxId,
+        lines: &[String],
+    ) -> Result<usize, CoreError> {
+        let known = self.get_existing(id).await?;
+        if !KEYABLE.contains(&known.state) {
+            return Err(conflict(&known));
+        }
+        let mut wrong = Fields::new();
+        let keys = ssh_keys("keys", lines, &mut wrong);
+        CoreError::check(wrong)?;
+        let store = &self.inner.store;
+        let sandbox = changed(store.add_ssh_pubkeys(id, &KEYABLE, keys).await?)?;
+        if sandbox.state == State::Running {
+            // One at a time: the file is read, changed and written.
+            let slot = self.inner.slots.get(id);
+            let _work = slot.work.lock().await;
+            self.install_ssh_pubkeys(&sandbox).await?;
+        }
+        Ok(sandbox.spec.ssh_pubkeys.len())
+    }
+}
+
+fn changed(setting: Setting) -> Result<Sandbox, CoreError> {
+    match setting {
+        Setting::Changed(sandbox) => Ok(sandbox),
+        Setting::Refused(sandbox) => Err(conflict(&sandbox)),
+        Setting::Unknown => Err(CoreError::NoSandbox),
+    }
+}
+
+fn conflict(sandbox: &Sandbox) -> CoreError {
+    CoreError::Conflict(format!("sandbox is {}; this cannot be changed now", sandbox.state))
+}
+
+/// The keys in one spelling, without duplicates, in their order.
+pub(super) fn ssh_keys(field: &str, lines: &[String], wrong: &mut Fields) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut keys = Vec::new();
+    for line in lines {
+        match validate::ssh_key(line) {
+            Ok(key) if seen.insert(key.clone()) => keys.push(key),
+            Ok(_) => {}
+            Err(why) => {
+                wrong.entry(field.to_owned()).or_insert(why);
+            }
+        }
+    }
+    keys
+}

@@ -1,0 +1,83 @@
+//! Settings of a sandbox that change while it lives.
+
+use createos_sdk::SandboxId;
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use super::record::{COLUMNS, to_json};
+use super::sandboxes::get;
+use super::{Sandbox, Store, StoreError};
+use crate::core::State;
+
+/// What a change of settings came to.
+#[derive(Debug)]
+pub(crate) enum Setting {
+    Changed(Sandbox),
+    /// It is in a state that allows no such change.
+    Refused(Sandbox),
+    Unknown,
+}
+
+impl Store {
+    /// Adds the keys that a sandbox does not have yet.
+    pub(crate) async fn add_ssh_pubkeys(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        keys: Vec<String>,
+    ) -> Result<Setting, StoreError> {
+        self.set(id, states, move |sandbox| {
+            for key in keys {
+                if !sandbox.spec.ssh_pubkeys.contains(&key) {
+                    sandbox.spec.ssh_pubkeys.push(key);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Opens or closes a sandbox's ports to visitors.
+    pub(crate) async fn set_ingress(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        enabled: bool,
+    ) -> Result<Setting, StoreError> {
+        self.set(id, states, move |sandbox| sandbox.spec.ingress_enabled = enabled).await
+    }
+
+    /// Reads, changes and writes a sandbox's settings as one step.
+    async fn set(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        change: impl FnOnce(&mut Sandbox) + Send + 'static,
+    ) -> Result<Setting, StoreError> {
+        let (id, states) = (id.clone(), states.to_vec());
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            let mut sandbox = match get(&transaction, &id)? {
+                Some(sandbox) if states.contains(&sandbox.state) => sandbox,
+                Some(sandbox) => return Ok(Setting::Refused(sandbox)),
+                None => return Ok(Setting::Unknown),
+            };
+            change(&mut sandbox);
+            let written = write(&transaction, &sandbox)?;
+            transaction.commit()?;
+            Ok(written.map_or(Setting::Unknown, Setting::Changed))
+        })
+        .await
+    }
+}
+
+fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, StoreError> {
+    let sql = format!(
+        "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled
+         WHERE id = :id RETURNING {COLUMNS}"
+    );
+    let values = named_params! {
+        ":id": sandbox.id().as_str(),
+        ":ssh_pubkeys": to_json(&sandbox.spec.ssh_pubkeys)?,
+        ":ingress_enabled": sandbox.spec.ingress_enabled,
+    };
+    Ok(connection.prepare_cached(&sql)?.query_row(values, Sandbox::from_row).optional()?)
+}
