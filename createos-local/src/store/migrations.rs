@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     // Times are microseconds since 1970. Lists and maps are JSON text.
     // The two partial indexes make names and addresses unique among living sandboxes only,
     // so that both are free again after the end (api.md 7.2).

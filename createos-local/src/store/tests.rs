@@ -74,7 +74,8 @@ async fn writes_are_durable_and_the_log_is_ahead() {
     };
     assert_eq!(pragma("journal_mode").await, "wal".to_owned().into());
     assert_eq!(pragma("synchronous").await, 2.into(), "FULL");
-    assert_eq!(pragma("user_version").await, 1.into());
+    let newest = i64::try_from(migrations::MIGRATIONS.len()).unwrap();
+    assert_eq!(pragma("user_version").await, newest.into());
 }
 
 #[tokio::test]
@@ -164,4 +165,18 @@ async fn a_dropped_call_still_happens() {
     assert!(futures::poll!(&mut sent).is_pending());
     drop(sent);
     assert_eq!(store.list(None, 50, 0).await.unwrap().total, 1);
+}
+
+#[tokio::test]
+async fn a_token_goes_with_its_sandbox() {
+    let (store, _dir) = open().await;
+    let id = store.insert(new("sb-1", "one")).await.unwrap().id().clone();
+    let digest = || Digest([7; 32]);
+    let made = store.insert_token(&id, digest(), "hint".to_owned()).await.unwrap();
+    assert_eq!(made.unwrap().hint, "hint");
+    assert_eq!(store.token_owner(digest()).await.unwrap(), Some(id.clone()));
+    end(&store, "sb-1", State::Destroyed).await;
+    assert_eq!(store.forget_ended(SystemTime::now()).await.unwrap(), 1);
+    assert_eq!(store.token_owner(digest()).await.unwrap(), None);
+    assert!(store.token(&id).await.unwrap().is_none());
 }
