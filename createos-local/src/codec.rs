@@ -46,6 +46,11 @@ impl Writer {
         values.fold(count, Self::text)
     }
 
+    pub(crate) fn byte_strings(self, values: &[Vec<u8>]) -> Self {
+        let count = self.u32(u32::try_from(values.len()).unwrap_or(u32::MAX));
+        values.iter().fold(count, |writer, value| writer.bytes(value))
+    }
+
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -115,6 +120,11 @@ impl<'a> Reader<'a> {
         let count = self.u32()?;
         // No capacity from the wire: a count that lies runs out of message first.
         (0..count).map(|_| self.text()).collect()
+    }
+
+    pub(crate) fn byte_strings(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+        let count = self.u32()?;
+        (0..count).map(|_| self.bytes().map(<[u8]>::to_vec)).collect()
     }
 
     /// Fails when something is left over.

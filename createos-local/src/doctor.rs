@@ -12,7 +12,8 @@ use createos_sdk::SandboxId;
 use futures::StreamExt;
 
 use crate::runtime::{
-    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, Namespaces, Runtime, RuntimeError,
+    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_NESTING, Namespaces, Runtime,
+    RuntimeError,
 };
 
 /// How well this machine provides something.
@@ -217,6 +218,11 @@ fn limits(runtime: &Namespaces) -> Vec<Item> {
         enforced("memory_limit", &facts.memory, "advisory: each process is limited, not their sum"),
         enforced("cpu_limit", &facts.cpu, "not enforced: a sandbox can use every CPU"),
         enforced("process_limit", &facts.processes, "by resource limit instead of control group"),
+        if facts.nesting {
+            Item::ok("nesting", "sandboxes can hold containers, where the engine allows it")
+        } else {
+            missing("nesting", "sandboxes cannot hold containers of their own", NO_NESTING)
+        },
     ]
     .into_iter()
     .chain(notes)
@@ -235,6 +241,7 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         rootfs: HOST_ROOTFS.to_owned(),
         ip: [10, 0, 0, 2].into(),
         limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 256 },
+        nesting: false,
     };
     let boot = match runtime.boot(spec).await {
         Ok(boot) => boot,

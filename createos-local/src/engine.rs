@@ -119,6 +119,7 @@ pub struct EngineBuilder {
     listen: Vec<SocketAddr>,
     hosts: Vec<String>,
     api_key: Option<Secret>,
+    allow_nesting: bool,
 }
 
 impl EngineBuilder {
@@ -160,6 +161,19 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets sandboxes ask for *nesting* (the label `nesting=true` in `node_selector`), so that
+    /// Docker and other container tools work inside them.
+    ///
+    /// Such a sandbox has every capability within its own user namespace, may mount and make
+    /// namespaces, and sees `/proc` and `/sys` uncovered. It still owns nothing outside, and its
+    /// limits hold, but far more of the kernel is within its reach: allow it only for what you
+    /// would run on this machine anyway. The default is not to. It needs an engine that runs as
+    /// root; [`doctor`](crate::doctor) says whether this machine can.
+    pub fn allow_nesting(mut self, allow: bool) -> Self {
+        self.allow_nesting = allow;
+        self
+    }
+
     /// Starts the engine: takes the data directory, cleans up what an earlier engine left
     /// behind, and serves.
     ///
@@ -167,7 +181,8 @@ impl EngineBuilder {
     ///
     /// [`EngineError`] names the cause and the remedy. Nothing is left running.
     pub async fn start(self) -> Result<Engine, EngineError> {
-        self.start_with(Tuning::default(), namespaces).await
+        let tuning = Tuning { allow_nesting: self.allow_nesting, ..Tuning::default() };
+        self.start_with(tuning, namespaces).await
     }
 
     pub(crate) async fn start_with<R>(

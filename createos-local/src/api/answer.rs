@@ -60,6 +60,9 @@ impl From<CoreError> for Fail {
             CoreError::NoSuch { field, message } => {
                 Self::field(field, message).with_field(StatusCode::NOT_FOUND)
             }
+            CoreError::Forbidden { field, message } => {
+                Self::field(field, message).with_field(StatusCode::FORBIDDEN)
+            }
             CoreError::NotAvailable { field, message } => {
                 Self::field(field, message).with_field(StatusCode::NOT_IMPLEMENTED)
             }

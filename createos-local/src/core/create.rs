@@ -23,6 +23,7 @@ struct Plan {
     rootfs: String,
     request: CreateSandbox,
     ssh_pubkeys: Vec<String>,
+    nesting: bool,
 }
 
 impl Core {
@@ -94,6 +95,7 @@ impl Core {
     async fn insert(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
         let mut new = new_sandbox(id.clone(), plan.shape, plan.rootfs, plan.request);
         new.ssh_pubkeys = plan.ssh_pubkeys;
+        new.nesting = plan.nesting;
         for attempt in 0..NAME_TRIES {
             new.name = plan.name.clone().unwrap_or_else(|| names::generate(attempt));
             match self.inner.store.insert(new.clone()).await {
@@ -136,7 +138,23 @@ impl Core {
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         check_existence(&request)?;
         check_available(&request, shape)?;
-        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys })
+        let nesting = self.nesting(&request)?;
+        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys, nesting })
+    }
+
+    /// The one label that means something here: `nesting` asks for a sandbox that may hold
+    /// containers. Whoever runs the engine must have agreed to the price.
+    fn nesting(&self, request: &CreateSandbox) -> Result<bool, CoreError> {
+        let wanted = request.node_selector.get("nesting").is_some_and(|value| value == "true");
+        if wanted && !self.inner.tuning.allow_nesting {
+            return Err(CoreError::Forbidden {
+                field: "node_selector",
+                message: "this engine does not allow nesting; start it with --allow-nesting \
+                          (EngineBuilder::allow_nesting) if you trust what runs in its sandboxes"
+                    .to_owned(),
+            });
+        }
+        Ok(wanted)
     }
 
     fn unknown_shape(&self, id: &str) -> String {
@@ -189,6 +207,7 @@ fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSand
         egress: Vec::new(),
         ssh_pubkeys: Vec::new(),
         ingress_enabled: false,
+        nesting: false,
         created_at: SystemTime::now(),
     }
 }

@@ -27,6 +27,9 @@ pub(crate) enum CoreError {
     /// The file is larger than a transfer may be.
     #[error("{0}")]
     TooLarge(String),
+    /// Possible, and not allowed.
+    #[error("{field}: {message}")]
+    Forbidden { field: &'static str, message: String },
     /// Understood, but this engine cannot do it.
     #[error("{field}: {message}")]
     NotAvailable { field: &'static str, message: String },

@@ -25,6 +25,7 @@ pub(super) fn boot_spec(sandbox: &Sandbox) -> BootSpec {
         rootfs: sandbox.spec.rootfs.clone(),
         ip: sandbox.ip,
         limits: sandbox.limits(),
+        nesting: sandbox.spec.nesting,
     }
 }
 

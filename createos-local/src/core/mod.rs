@@ -53,7 +53,7 @@ pub(crate) const NOT_YET: &str = "this version of the local engine does not have
 /// How long shutdown waits for boots and removals under way.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Times and sizes, together so that tests can make them small.
+/// Times, sizes and permissions, together so that tests can make them small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {
     /// How long an ended sandbox stays visible (api.md 9.3).
@@ -73,6 +73,8 @@ pub(crate) struct Tuning {
     pub(crate) max_upload: u64,
     /// An upload from which nothing comes for this long is given up.
     pub(crate) upload_stall: Duration,
+    /// Whether sandboxes may ask for nesting.
+    pub(crate) allow_nesting: bool,
 }
 
 impl Default for Tuning {
@@ -86,6 +88,7 @@ impl Default for Tuning {
             max_buffered: 64 << 20,
             max_upload: 500 << 20,
             upload_stall: Duration::from_secs(60),
+            allow_nesting: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod namespaces;
 
-pub(crate) use self::namespaces::{Namespaces, remove_tree};
+pub(crate) use self::namespaces::{NO_NESTING, Namespaces, remove_tree};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -30,6 +30,8 @@ pub(crate) struct BootSpec {
     /// The sandbox's own address.
     pub(crate) ip: Ipv4Addr,
     pub(crate) limits: Limits,
+    /// Whether it may hold containers of its own.
+    pub(crate) nesting: bool,
 }
 
 /// Resource limits of a shape.

@@ -50,6 +50,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         created_at INTEGER NOT NULL,
         rotated_at INTEGER
     ) STRICT;",
+    "ALTER TABLE sandboxes ADD COLUMN nesting INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

@@ -16,7 +16,7 @@ use crate::runtime::Limits;
 /// The columns of [`Sandbox::from_row`], in its order.
 pub(super) const COLUMNS: &str = "id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib, \
      cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys, ingress_enabled, \
-     created_at, running_at, last_resumed_at, ended_at, spawn_us, reason";
+     created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting";
 
 /// What is known of a sandbox before it has a row: everything but its address and its life.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub(crate) struct NewSandbox {
     pub(crate) egress: Vec<String>,
     pub(crate) ssh_pubkeys: Vec<String>,
     pub(crate) ingress_enabled: bool,
+    /// Whether it may hold containers of its own.
+    pub(crate) nesting: bool,
     pub(crate) created_at: SystemTime,
 }
 
@@ -83,6 +85,7 @@ impl Sandbox {
                 egress: json(row, 13)?,
                 ssh_pubkeys: json(row, 14)?,
                 ingress_enabled: row.get(15)?,
+                nesting: row.get(22)?,
                 created_at: from_micros(row.get(16)?),
             },
             state: text(row, 2, State::parse)?,

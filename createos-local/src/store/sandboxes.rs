@@ -188,10 +188,10 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
     let sql = format!(
         "INSERT INTO sandboxes (id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib,
              cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys,
-             ingress_enabled, created_at)
+             ingress_enabled, nesting, created_at)
          VALUES (:id, :name, :status, :shape, :rootfs, :vcpu, :mem_mib, :disk_mib,
              :cpu_percent, :max_processes, :ip, :region, :envs, :egress, :ssh_pubkeys,
-             :ingress_enabled, :created_at)
+             :ingress_enabled, :nesting, :created_at)
          RETURNING {COLUMNS}"
     );
     let inserted = transaction.prepare_cached(&sql)?.query_row(
@@ -212,6 +212,7 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
             ":egress": to_json(&new.egress)?,
             ":ssh_pubkeys": to_json(&new.ssh_pubkeys)?,
             ":ingress_enabled": new.ingress_enabled,
+            ":nesting": new.nesting,
             ":created_at": to_micros(new.created_at),
         },
         Sandbox::from_row,

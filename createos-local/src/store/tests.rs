@@ -23,6 +23,7 @@ fn new(id: &str, name: &str) -> NewSandbox {
         egress: Vec::new(),
         ssh_pubkeys: vec!["ssh-ed25519 x".to_owned()],
         ingress_enabled: false,
+        nesting: true,
         created_at: SystemTime::now(),
     }
 }
@@ -55,7 +56,7 @@ async fn what_is_written_is_read_back_after_a_restart() {
     assert_eq!(read.spec.envs["A"].expose(), "hunter2");
     assert_eq!(read.spec.ssh_pubkeys, written.spec.ssh_pubkeys);
     assert_eq!((read.ip, read.spec.created_at), (written.ip, written.spec.created_at));
-    assert!(read.running_at.is_some() && read.ended_at.is_none());
+    assert!(read.running_at.is_some() && read.ended_at.is_none() && read.spec.nesting);
     assert!(!format!("{read:?}").contains("hunter2"));
 }
 

@@ -12,6 +12,7 @@ use crate::sys;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,11 @@ impl Groups {
         Ok(group)
     }
 
+    /// Whether there is a version 2 tree, which a sandbox can be given a part of.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.trees.iter().any(|tree| tree.unified)
+    }
+
     pub(crate) fn remove_all(&self) {
         for tree in &self.trees {
             let _ = fs::remove_dir(&tree.dir);
@@ -154,6 +160,21 @@ impl Group {
         Ok(group.map(open).transpose()?.map(OwnedFd::from))
     }
 
+    /// Lets `owner` make groups of its own below the version 2 group, within bounds. The
+    /// limits of the group itself stay ours.
+    pub(crate) fn delegate(&self, owner: u32) -> Result<()> {
+        let doing = "hand a control group over";
+        for group in self.dirs.iter().filter(|group| group.unified) {
+            for (file, most) in [("cgroup.max.descendants", "1024"), ("cgroup.max.depth", "16")] {
+                fs::write(group.dir.join(file), most).context(doing)?;
+            }
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                chown(group.dir.join(file), Some(owner), Some(owner)).context(doing)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves a process, not yet running anything, into the version 1 groups.
     pub(crate) fn adopt(&self, pid: i32) -> Result<()> {
         for group in self.dirs.iter().filter(|group| !group.unified) {
@@ -203,7 +224,7 @@ impl GroupDir {
     }
 
     fn try_remove(&self) -> bool {
-        match fs::remove_dir(&self.dir) {
+        match remove_groups(&self.dir) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
             Err(_) => {
@@ -217,6 +238,21 @@ impl GroupDir {
         while !self.try_remove() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// Removes a group and, where a sandbox made some, those below it. Their depth is bounded.
+fn remove_groups(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            for entry in fs::read_dir(dir)?.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    remove_groups(&entry.path())?;
+                }
+            }
+            fs::remove_dir(dir)
+        }
+        other => other,
     }
 }
 

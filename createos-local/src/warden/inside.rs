@@ -146,6 +146,22 @@ pub(crate) fn name_machine(hostname: &str) -> Result<()> {
     Ok(())
 }
 
+/// How much root inside may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// What programs need, and nothing that reaches the kernel's rarer parts.
+    Locked,
+    /// Everything that a user namespace can give, for containers inside. The kernel mounts
+    /// a /proc in there only where none of the outer one is covered.
+    Nesting,
+}
+
+/// Shows the sandbox's own control group, for container tools.
+pub(crate) fn mount_control_groups() -> Result<()> {
+    let quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    sys::mount_fs("cgroup2", Path::new("/sys/fs/cgroup"), quiet, "").context("mount /sys/fs/cgroup")
+}
+
 /// Covers the parts of /proc and /sys that concern the whole machine.
 pub(crate) fn hide_kernel_files() -> Result<()> {
     let fixed = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -191,6 +207,7 @@ pub(crate) fn limit_as_user(memory_bytes: u64, max_processes: u32) -> Result<()>
 /// The last steps: nothing of the host may be left in reach when the agent starts.
 pub(crate) fn become_agent(
     seccomp: &[Vec<u8>],
+    profile: Profile,
     listener: UnixListener,
     go: &File,
     report_ready: impl FnOnce() -> Result<()>,
@@ -209,7 +226,9 @@ pub(crate) fn become_agent(
     for filter in seccomp {
         sys::install_seccomp_filter(filter).context("install the system call filter")?;
     }
-    sys::drop_capabilities().context("drop capabilities")?;
+    if profile == Profile::Locked {
+        sys::drop_capabilities().context("drop capabilities")?;
+    }
     sys::die_with_parent().context("tie the sandbox to the warden")?;
     let mut poll = [sys::PollFd::new(&go, sys::POLLIN)];
     if sys::poll_fds(&mut poll, Some(0)).context("look for the warden")? > 0 {

@@ -65,6 +65,7 @@ impl Host {
         };
         facts.privileged = ranges.is_some();
         facts.ids = if facts.privileged { IDS } else { 1 };
+        facts.nesting = facts.privileged && groups.is_unified();
         Ok(Self { configure, groups, ranges })
     }
 
@@ -72,6 +73,9 @@ impl Host {
         let group = self.groups.create(&boot)?;
         let range = self.ranges.as_mut().map(Ranges::take);
         let index = range.as_ref().map_or(0, |range| range.index);
+        if let (true, Some(range)) = (boot.nesting, &range) {
+            group.delegate(range.base)?;
+        }
         match self.start_launcher(&boot, &group, range.as_ref()) {
             Ok(Launched { pid, pidfd, launch }) => Ok(Sandbox {
                 id: boot.id,
@@ -180,9 +184,15 @@ impl Host {
         if single_id {
             inside::limit_as_user(boot.memory_bytes, boot.max_processes)?;
         }
-        inside::hide_kernel_files()?;
+        let (seccomp, profile) = if boot.nesting {
+            inside::mount_control_groups()?;
+            (&self.configure.nesting_seccomp, inside::Profile::Nesting)
+        } else {
+            inside::hide_kernel_files()?;
+            (&self.configure.seccomp, inside::Profile::Locked)
+        };
         inside::open_loopback(boot.ip)?;
-        inside::become_agent(&self.configure.seccomp, listener, &wires.go, || {
+        inside::become_agent(seccomp, profile, listener, &wires.go, || {
             wires.told.write_all(&[READY]).context("report to the warden")
         })
     }

@@ -35,6 +35,8 @@ pub(crate) struct Configure {
     pub(crate) agent_layer: String,
     /// Compiled filters, loaded in this order.
     pub(crate) seccomp: Vec<Vec<u8>>,
+    /// Those of sandboxes that may nest.
+    pub(crate) nesting_seccomp: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,9 @@ pub(crate) struct Boot {
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_percent: u32,
     pub(crate) max_processes: u32,
+    /// Whether it may hold containers of its own: all capabilities within its user
+    /// namespace, mounts, a control group tree of its own.
+    pub(crate) nesting: bool,
 }
 
 /// Warden to engine.
@@ -89,6 +94,8 @@ pub(crate) struct Facts {
     pub(crate) memory: Option<String>,
     pub(crate) cpu: Option<String>,
     pub(crate) processes: Option<String>,
+    /// Whether sandboxes may hold containers of their own.
+    pub(crate) nesting: bool,
     /// What went wrong on the way, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -117,13 +124,9 @@ impl Command {
         let writer = Writer::default();
         match self {
             Self::Configure(configure) => {
-                let writer = writer
-                    .u8(0)
-                    .text(&configure.cgroup)
-                    .text(&configure.agent_layer)
-                    .u32(u32::try_from(configure.seccomp.len()).unwrap_or(u32::MAX));
-                let filters = configure.seccomp.iter();
-                filters.fold(writer, |writer, filter| writer.bytes(filter)).finish()
+                let writer = writer.u8(0).text(&configure.cgroup).text(&configure.agent_layer);
+                let writer = writer.byte_strings(&configure.seccomp);
+                writer.byte_strings(&configure.nesting_seccomp).finish()
             }
             Self::Boot(boot) => writer
                 .u8(1)
@@ -137,6 +140,7 @@ impl Command {
                 .u64(boot.memory_bytes)
                 .u32(boot.cpu_percent)
                 .u32(boot.max_processes)
+                .u8(u8::from(boot.nesting))
                 .finish(),
             Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
             Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
@@ -149,12 +153,8 @@ impl Command {
             0 => Self::Configure(Configure {
                 cgroup: reader.text()?.to_owned(),
                 agent_layer: reader.text()?.to_owned(),
-                seccomp: {
-                    let count = reader.u32()?;
-                    (0..count)
-                        .map(|_| reader.bytes().map(<[u8]>::to_vec))
-                        .collect::<Result<_, _>>()?
-                },
+                seccomp: reader.byte_strings()?,
+                nesting_seccomp: reader.byte_strings()?,
             }),
             1 => Self::Boot(Boot {
                 ticket: reader.u64()?,
@@ -167,6 +167,7 @@ impl Command {
                 memory_bytes: reader.u64()?,
                 cpu_percent: reader.u32()?,
                 max_processes: reader.u32()?,
+                nesting: reader.u8()? != 0,
             }),
             2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             3 => Self::Abandon { boot: reader.u64()? },
@@ -185,7 +186,7 @@ impl Report {
                 let writer = optional(writer, facts.memory.as_ref());
                 let writer = optional(writer, facts.cpu.as_ref());
                 let writer = optional(writer, facts.processes.as_ref());
-                writer.texts(texts(&facts.notes)).finish()
+                writer.u8(u8::from(facts.nesting)).texts(texts(&facts.notes)).finish()
             }
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
             Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
@@ -205,6 +206,7 @@ impl Report {
                 memory: read_optional(&mut reader)?,
                 cpu: read_optional(&mut reader)?,
                 processes: read_optional(&mut reader)?,
+                nesting: reader.u8()? != 0,
                 notes: reader.texts()?.into_iter().map(str::to_owned).collect(),
             }),
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
@@ -232,6 +234,7 @@ mod tests {
                 cgroup: "c".into(),
                 agent_layer: "a".into(),
                 seccomp: vec![vec![1; 8], vec![]],
+                nesting_seccomp: vec![vec![2; 8]],
             }),
             Command::Boot(Boot {
                 ticket: 7,
@@ -244,6 +247,7 @@ mod tests {
                 memory_bytes: 1 << 30,
                 cpu_percent: 25,
                 max_processes: 512,
+                nesting: true,
             }),
             Command::Stop { ticket: 8, id: "sb-1".into() },
             Command::Abandon { boot: 7 },

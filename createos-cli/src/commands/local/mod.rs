@@ -66,6 +66,11 @@ struct EngineArgs {
     /// directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+
+    /// Let sandboxes that ask for it hold containers, such as Docker's; only for
+    /// what you would run on this machine anyway
+    #[arg(long)]
+    allow_nesting: bool,
 }
 
 #[derive(Args)]

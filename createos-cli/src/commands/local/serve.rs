@@ -43,7 +43,8 @@ fn log(ctx: &Context) {
 }
 
 async fn start(args: EngineArgs) -> Result<Engine, Failure> {
-    let mut builder = Engine::builder().data_dir(data_dir(args.data_dir)?);
+    let mut builder =
+        Engine::builder().data_dir(data_dir(args.data_dir)?).allow_nesting(args.allow_nesting);
     if let Some(addr) = args.listen {
         builder = builder.listen(addr);
     }

@@ -135,6 +135,9 @@ fn spawn(args: &EngineArgs, dir: &Path, log: &Path) -> Result<Child, Failure> {
         .map_err(|error| Failure::io(format!("cannot write {}", log.display()), &error))?;
     let mut command = Command::new(program);
     command.args(["local", "serve", "--detached", "--output", "json", "--data-dir"]).arg(dir);
+    if args.allow_nesting {
+        command.arg("--allow-nesting");
+    }
     if let Some(listen) = args.listen {
         command.arg("--listen").arg(listen.to_string());
     }

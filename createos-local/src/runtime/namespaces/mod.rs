@@ -39,6 +39,10 @@ use crate::warden_protocol::{Boot, Configure, Facts};
 /// How long the warden may take to end everything before it is left to itself.
 const SHUTDOWN: Duration = Duration::from_secs(15);
 
+/// Why a sandbox cannot hold containers, and what to do.
+pub(crate) const NO_NESTING: &str = "containers inside a sandbox need an engine that runs as \
+     root, and a version 2 control group tree (mount -t cgroup2 none /sys/fs/cgroup/unified)";
+
 /// Sandboxes of one data directory.
 pub(crate) struct Namespaces {
     data_dir: PathBuf,
@@ -90,6 +94,7 @@ impl Namespaces {
             cgroup: format!("createos-{}", instance(&data_dir).map_err(io_error("cannot name"))?),
             agent_layer: helpers.agent_layer,
             seccomp: seccomp::filters()?,
+            nesting_seccomp: seccomp::nesting_filters()?,
         };
         let (events, received) = mpsc::unbounded_channel();
         let warden =
@@ -158,6 +163,9 @@ impl Namespaces {
         if spec.rootfs != super::HOST_ROOTFS {
             return Err(RuntimeError::Unsupported(format!("no root filesystem {}", spec.rootfs)));
         }
+        if spec.nesting && !self.facts.nesting {
+            return Err(RuntimeError::Unsupported(NO_NESTING.to_owned()));
+        }
         let directory = storage::prepare(&self.data_dir, &spec.id).map_err(|source| {
             RuntimeError::Io { context: "cannot create the sandbox's directory".to_owned(), source }
         })?;
@@ -185,6 +193,7 @@ impl Namespaces {
             memory_bytes: spec.limits.memory_bytes,
             cpu_percent: spec.limits.cpu_percent,
             max_processes: spec.limits.max_processes,
+            nesting: spec.nesting,
         }
     }
 

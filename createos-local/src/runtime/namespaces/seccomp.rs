@@ -20,7 +20,26 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Both filters as packed BPF, in the order in which they must be loaded.
 pub(crate) fn filters() -> Result<Vec<Vec<u8>>, RuntimeError> {
-    let allowed = COMMON.iter().chain(LEGACY).map(|call| (*call, Vec::new())).collect();
+    build(allowed(&[]), || {
+        let mut rules = refused(REFUSED.iter().chain(NESTING))?;
+        rules.insert(SYS_clone, namespaces()?);
+        Ok(rules)
+    })
+}
+
+/// The same for a sandbox that may hold containers of its own.
+pub(crate) fn nesting_filters() -> Result<Vec<Vec<u8>>, RuntimeError> {
+    build(allowed(NESTING), || refused(REFUSED.iter()))
+}
+
+fn allowed(more: &[c_long]) -> Rules {
+    COMMON.iter().chain(LEGACY).chain(more).map(|call| (*call, Vec::new())).collect()
+}
+
+fn build(
+    allowed: Rules,
+    refused: impl FnOnce() -> Result<Rules, seccompiler::BackendError>,
+) -> Result<Vec<Vec<u8>>, RuntimeError> {
     let errno = |code: c_int| SeccompAction::Errno(code.cast_unsigned());
     let build = || -> Result<_, seccompiler::BackendError> {
         Ok([
@@ -55,15 +74,13 @@ fn pack(program: &BpfProgram) -> Vec<u8> {
         .collect()
 }
 
-fn refused() -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+fn refused<'a>(
+    calls: impl Iterator<Item = &'a c_long>,
+) -> Result<Rules, seccompiler::BackendError> {
+    let mut rules: Rules = calls.map(|call| (*call, Vec::new())).collect();
     let differs = |value: c_int| {
         let value = value.cast_unsigned();
         SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value.into())
-    };
-    let has_bit = |bit: c_int| {
-        let bit = u64::from(bit.cast_unsigned());
-        SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)
     };
     // Other families reach host-wide services without a namespace, or parsers in the
     // kernel that no sandbox needs.
@@ -72,6 +89,15 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
         let others = families.into_iter().map(differs).collect::<Result<_, _>>()?;
         rules.insert(call, vec![SeccompRule::new(others)?]);
     }
+    Ok(rules)
+}
+
+/// Matches a clone into any new namespace.
+fn namespaces() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    let has_bit = |bit: c_int| {
+        let bit = u64::from(bit.cast_unsigned());
+        SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)
+    };
     let namespaces = [
         CLONE_NEWNS,
         CLONE_NEWCGROUP,
@@ -81,48 +107,50 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
         CLONE_NEWPID,
         CLONE_NEWNET,
     ];
-    let clones = namespaces.map(|flag| SeccompRule::new(vec![has_bit(flag)?]));
     // clone3 is on no list: its flags lie in memory, where a filter cannot look. It
     // answers ENOSYS, and every C library then uses clone.
-    rules.insert(SYS_clone, clones.into_iter().collect::<Result<_, _>>()?);
-    Ok(rules)
+    namespaces.into_iter().map(|flag| SeccompRule::new(vec![has_bit(flag)?])).collect()
 }
 
 const REFUSED: &[c_long] = &[
     SYS_acct,
-    SYS_add_key,
     SYS_bpf,
     SYS_clock_settime,
     SYS_delete_module,
     SYS_finit_module,
+    SYS_init_module,
+    SYS_kexec_file_load,
+    SYS_kexec_load,
+    SYS_perf_event_open,
+    SYS_quotactl,
+    SYS_reboot,
+    SYS_settimeofday,
+    SYS_swapoff,
+    SYS_swapon,
+    SYS_syslog,
+    SYS_userfaultfd,
+    SYS_vhangup,
+];
+
+/// Calls that make containers. Refused as well, but in a sandbox that may nest.
+const NESTING: &[c_long] = &[
+    SYS_add_key,
     SYS_fsconfig,
     SYS_fsmount,
     SYS_fsopen,
     SYS_fspick,
-    SYS_init_module,
-    SYS_kexec_file_load,
-    SYS_kexec_load,
     SYS_keyctl,
     SYS_mount,
     SYS_mount_setattr,
     SYS_move_mount,
     SYS_open_by_handle_at,
     SYS_open_tree,
-    SYS_perf_event_open,
     SYS_pivot_root,
-    SYS_quotactl,
-    SYS_reboot,
     SYS_request_key,
     SYS_setdomainname,
     SYS_setns,
-    SYS_settimeofday,
-    SYS_swapoff,
-    SYS_swapon,
-    SYS_syslog,
     SYS_umount2,
     SYS_unshare,
-    SYS_userfaultfd,
-    SYS_vhangup,
 ];
 
 /// Calls that exist on every architecture.
@@ -446,17 +474,19 @@ mod tests {
 
     #[test]
     fn filters_fit_what_the_kernel_takes() {
-        let filters = filters().expect("filters compile");
-        assert_eq!(filters.len(), 2);
-        for filter in filters {
-            assert_eq!(filter.len() % 8, 0);
-            assert!(filter.len() / 8 <= 4096, "{} instructions", filter.len() / 8);
+        for filters in [filters(), nesting_filters()] {
+            let filters = filters.expect("filters compile");
+            assert_eq!(filters.len(), 2);
+            for filter in filters {
+                assert_eq!(filter.len() % 8, 0);
+                assert!(filter.len() / 8 <= 4096, "{} instructions", filter.len() / 8);
+            }
         }
     }
 
     #[test]
     fn no_call_is_on_both_lists() {
-        for call in REFUSED {
+        for call in REFUSED.iter().chain(NESTING) {
             assert!(!COMMON.contains(call) && !LEGACY.contains(call), "call {call}");
         }
     }

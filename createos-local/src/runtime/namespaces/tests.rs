@@ -31,6 +31,7 @@ fn spec(id: &SandboxId) -> BootSpec {
         rootfs: crate::runtime::HOST_ROOTFS.to_owned(),
         ip: [10, 0, 4, 17].into(),
         limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 128 },
+        nesting: false,
     }
 }
 
