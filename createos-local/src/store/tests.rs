@@ -118,15 +118,22 @@ async fn every_address_is_used_before_there_is_none() {
     store.insert(new("sb-first", "first")).await.unwrap();
     // Everything but 10.0.255.254 is taken.
     let database = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    let copies: Vec<&str> = record::COLUMNS
+        .split(", ")
+        .map(|column| match column {
+            "id" => "'sb-' || i",
+            "name" => "'n-' || i",
+            "ip" => "'10.0.' || (i / 256) || '.' || (i % 256)",
+            other => other,
+        })
+        .collect();
     database
-        .execute_batch(
+        .execute_batch(&format!(
             "WITH RECURSIVE n (i) AS (SELECT 3 UNION ALL SELECT i + 1 FROM n WHERE i < 65533)
-             INSERT INTO sandboxes SELECT 'sb-' || i, 'n-' || i, status, shape, rootfs, vcpu,
-                 mem_mib, disk_mib, cpu_percent, max_processes,
-                 '10.0.' || (i / 256) || '.' || (i % 256), region, envs, egress, ssh_pubkeys,
-                 ingress_enabled, created_at, running_at, last_resumed_at, ended_at, spawn_us,
-                 reason FROM sandboxes, n",
-        )
+             INSERT INTO sandboxes ({}) SELECT {} FROM sandboxes, n",
+            record::COLUMNS,
+            copies.join(", "),
+        ))
         .unwrap();
     let last = store.insert(new("sb-last", "last")).await.unwrap();
     assert_eq!(last.ip.to_string(), "10.0.255.254");
