@@ -1,0 +1,59 @@
+//! Tunnels to a web server inside, which is not there at the first try.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::routing::post;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+
+use super::upgrade::upgrade;
+use super::{Answer, Outcome, Plane, World, fail};
+
+pub(crate) async fn start() -> Plane {
+    let world = World::new(|known, run| {
+        if !run.args.iter().any(|arg| arg == "http.server") {
+            return Outcome::Unknown;
+        }
+        known.here(run).request["serves"] = run.script().into();
+        Outcome::Runs
+    });
+    let tries = Arc::new(AtomicUsize::new(0));
+    let area = Router::new()
+        .route("/v1/sandboxes/{id}/tunnel/{port}", post(tunnel))
+        .with_state((world.clone(), tries));
+    Plane::start(world, area).await
+}
+
+async fn tunnel(
+    State((world, tries)): State<(World, Arc<AtomicUsize>)>,
+    Path((id, port)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    let found = world.live(&id, |sandbox| {
+        let serves = sandbox.request["serves"] == *port;
+        sandbox.files.get("/srv/index.html").filter(|_| serves).cloned()
+    })?;
+    let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+    match found {
+        Some(page) if !first => upgrade(request, async move |io| {
+            let mut io = BufStream::new(io);
+            let mut line = String::new();
+            io.read_line(&mut line).await?;
+            let asked = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            while line != "\r\n" {
+                line.clear();
+                io.read_line(&mut line).await?;
+            }
+            let (status, body) = match &*asked {
+                "/" => ("200 OK", &page[..]),
+                _ => ("404 Not Found", &b"no such page"[..]),
+            };
+            let head = format!("HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+            io.write_all(&[head.as_bytes(), body].concat()).await?;
+            io.shutdown().await
+        }),
+        _ => fail(502, "nothing listens on the port"),
+    }
+}
