@@ -17,6 +17,7 @@ mod observation;
 #[cfg(feature = "reqwest012")]
 mod own_http;
 mod processes;
+mod proxied;
 mod resources;
 mod retries;
 mod safety;

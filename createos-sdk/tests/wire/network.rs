@@ -14,7 +14,7 @@ use super::server::RawServer;
 const HEALTHY: &str = r#"{"status":"success","data":{"up":true}}"#;
 
 /// What speaks TLS as `localhost` with a certificate nobody knows, and that certificate.
-fn tls(name: &str, protocols: &[&str]) -> (TlsAcceptor, String) {
+pub(crate) fn tls(name: &str, protocols: &[&str]) -> (TlsAcceptor, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
     // Trust is looked up by this name, so two authorities must not share one.

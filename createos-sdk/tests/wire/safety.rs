@@ -107,6 +107,69 @@ fn futures_and_results_are_small() {
     assert!(size(&talking) < 16 << 10, "{}", size(&talking));
 }
 
+/// Every call of the API, as a future: none is too large to be put on a stack.
+#[test]
+fn every_call_is_a_small_future() {
+    fn check(name: &str, call: impl IntoFuture) {
+        let size = size_of_val(&call.into_future());
+        assert!(size < 16 << 10, "{name}: {size}");
+    }
+    fn checks<F: IntoFuture>(_: F) {
+        let size = size_of::<F>().max(size_of::<F::IntoFuture>());
+        assert!(size < 16 << 10, "{}: {size}", std::any::type_name::<F>());
+    }
+    let (client, sandbox) = (client("http://127.0.0.1:1"), sandbox("http://127.0.0.1:1"));
+    let (files, computer) = (sandbox.files(), sandbox.computer());
+    let process = sandbox.process("prc-1".parse::<ProcessId>().unwrap());
+    let disk = || client.disk("disk_1".parse::<createos_sdk::DiskId>().unwrap());
+    let network = client.network("net-1".parse::<createos_sdk::NetworkId>().unwrap());
+    let template = client.template("tpl_1".parse::<createos_sdk::TemplateId>().unwrap());
+    checks(client.whoami());
+    checks(client.sandboxes());
+    checks(client.create_sandbox("s"));
+    checks(client.create_sandbox("s").guarded());
+    checks(client.create_network("n"));
+    checks(client.create_template("t", "FROM x"));
+    checks(sandbox.pause());
+    checks(sandbox.fork());
+    checks(sandbox.fork().guarded());
+    checks(sandbox.destroy());
+    checks(sandbox.wait_until(wire::SandboxStatus::Running));
+    checks(sandbox.command("x"));
+    check("status", sandbox.command("x").status());
+    check("stream", sandbox.command("x").stream());
+    checks(sandbox.spawn("x"));
+    checks(process.wait());
+    checks(process.terminate());
+    checks(process.attach());
+    checks(process.input("x"));
+    checks(files.write("/x", "x"));
+    checks(files.read("/x"));
+    checks(files.read_string("/x"));
+    checks(files.download("/x"));
+    checks(files.download_to("/x", "x"));
+    checks(files.upload_dir("x", "/x"));
+    checks(files.download_dir("/x", "x"));
+    checks(files.list("/x"));
+    checks(files.rename("/x", "/y"));
+    checks(sandbox.tunnel(1).connect());
+    checks(sandbox.tunnel(1).listen("127.0.0.1:0"));
+    checks(sandbox.http(1).get("/"));
+    checks(sandbox.terminal().open());
+    checks(sandbox.terminal().open_web_socket());
+    checks(sandbox.attach_disk("data", "/m"));
+    checks(disk().delete());
+    checks(network.delete());
+    checks(template.wait_until_ready());
+    checks(template.logs());
+    checks(template.logs().follow());
+    checks(computer.screenshot());
+    checks(computer.wait_until_ready());
+    checks(computer.mouse().click());
+    checks(computer.keyboard().type_text("x"));
+    checks(createos_sdk::local::pause());
+}
+
 #[track_caller]
 fn shows_nothing(value: &impl Debug) {
     for text in [format!("{value:?}"), format!("{value:#?}")] {
@@ -167,6 +230,11 @@ async fn secrets_show_in_no_debug_and_no_error() {
     shows_nothing(&sandbox.attach_disk("data", "/m").with(options()));
     shows_nothing(&sandbox.with_token(PLANTED).unwrap().access_token().create());
     shows_nothing(&createos_sdk::local::pause().reason("r").with(options()));
+    let computer = sandbox.computer();
+    shows_nothing(&computer.clipboard().write(PLANTED));
+    shows_nothing(&computer.keyboard().type_text(PLANTED).with(options()));
+    shows_nothing(&client.create_network("n").with(options()));
+    shows_nothing(&client.create_template("t", "FROM x").with(options()));
     let error = sandbox.command("x").env("TOKEN", PLANTED).stdin(PLANTED).await.unwrap_err();
     shows_nothing(&error);
     assert!(!error.to_string().contains(PLANTED));
@@ -181,4 +249,29 @@ async fn secrets_show_in_no_debug_and_no_error() {
         assert!(!error.to_string().contains(PLANTED));
         cause = error.source();
     }
+}
+
+/// What travels: bodies that carry secrets, as the two ends hold them.
+#[test]
+fn secrets_show_in_no_body() {
+    fn read<T: serde::de::DeserializeOwned + Debug>(json: &str) {
+        let json = json.replace('$', PLANTED);
+        shows_nothing(&serde_json::from_str::<T>(&json).unwrap());
+    }
+    read::<wire::CreateSandbox>(r#"{"shape":"s","envs":{"TOKEN":"$"}}"#);
+    read::<wire::ForkSandbox>(r#"{"envs":{"TOKEN":"$"}}"#);
+    read::<wire::ExecRequest>(r#"{"cmd":"x","stdin":"$","env":{"TOKEN":"$"}}"#);
+    read::<wire::CreateProcess>(r#"{"cmd":"x","env":{"TOKEN":"$"}}"#);
+    read::<wire::CreateDisk>(
+        r#"{"name":"d","kind":"s3","config":{"bucket":"b","endpoint":"https://s3"},
+            "credentials":{"access_key":"$","secret_key":"$"}}"#,
+    );
+    read::<wire::DiskCredentials>(r#"{"access_key":"$","secret_key":"$"}"#);
+    read::<wire::AccessToken>(
+        r#"{"token":"$","enabled":true,"created_at":"2026-08-02T10:00:00Z"}"#,
+    );
+    read::<wire::ScreenConnection>(
+        r#"{"screen_id":"screen-0","port":6080,"path":"/vnc.html","token":"$",
+            "url":"https://example.org/vnc.html?token=$"}"#,
+    );
 }

@@ -119,6 +119,17 @@ impl Connection {
         self.write([head.as_bytes(), early].concat()).await
     }
 
+    /// What was read can be read again.
+    pub(crate) fn put_back(&mut self, bytes: &str) {
+        self.buffer.splice(0..0, bytes.bytes());
+    }
+
+    /// The connection itself. Nothing may have been read ahead.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty());
+        self.stream
+    }
+
     /// Ends the writing side alone.
     pub(crate) async fn end_writing(&mut self) -> std::io::Result<()> {
         self.stream.shutdown().await
