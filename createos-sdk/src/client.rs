@@ -11,6 +11,8 @@ use url::Url;
 use crate::config::{self, Credential};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http;
+#[cfg(feature = "reqwest012")]
+use crate::http::HttpClient;
 use crate::id::SandboxId;
 use crate::observe::{Event, Observer};
 use crate::operation::Operation;
@@ -221,7 +223,7 @@ pub struct ClientBuilder {
     proxy: Option<Secret>,
     ca_certificates: Vec<Vec<u8>>,
     #[cfg(feature = "reqwest012")]
-    http_client: Option<http::HttpClient>,
+    http_client: Option<HttpClient>,
     observer: Observer,
 }
 
@@ -301,7 +303,7 @@ impl ClientBuilder {
     /// Sends everything through an HTTP client of your own. Its connect timeout, proxy and
     /// certificates are its own: setting them here as well is an error.
     #[cfg(feature = "reqwest012")]
-    pub fn http_client(mut self, client: impl Into<http::HttpClient>) -> Self {
+    pub fn http_client(mut self, client: impl Into<HttpClient>) -> Self {
         self.http_client = Some(client.into());
         self
     }

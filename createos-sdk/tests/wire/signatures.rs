@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const FOREIGN: &[&str] =
     &["reqwest", "hyper", "serde_json", "http", "tungstenite", "url", "jiff", "tar", "base64"];
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
