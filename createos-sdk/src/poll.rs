@@ -1,5 +1,6 @@
 //! Asking again and again until something is there.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -19,6 +20,24 @@ pub(crate) struct Poll {
     pub(crate) options: RequestOptions,
 }
 
+/// What was learned last. A question that failed does not wipe out the answer before it.
+#[derive(Default)]
+struct Last {
+    seen: Option<String>,
+    failure: Option<Error>,
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.seen, &self.failure) {
+            (Some(seen), Some(failure)) => write!(f, "{seen}, then {}", failure.message()),
+            (Some(seen), None) => f.write_str(seen),
+            (None, Some(failure)) => f.write_str(failure.message()),
+            (None, None) => f.write_str("nothing"),
+        }
+    }
+}
+
 impl Poll {
     /// Asks until `ask` breaks with an answer. `Continue` says what was seen instead; passing
     /// failures do not end the wait, others do. The budget is never exceeded, and a last
@@ -29,14 +48,15 @@ impl Poll {
     {
         let budget = self.options.deadline.map_or(self.budget, |limit| limit.min(self.budget));
         let mut polls = Polls::new(budget);
+        let mut last = Last::default();
         loop {
             let options = self.options.clone().deadline(polls.ask());
-            let last = match ask(options).await {
+            match ask(options).await {
                 Ok(ControlFlow::Break(found)) => return Ok(found),
-                Ok(ControlFlow::Continue(seen)) => seen,
-                Err(error) if error.is_retryable() => error.message().to_owned(),
+                Ok(ControlFlow::Continue(seen)) => last = Last { seen: Some(seen), failure: None },
+                Err(error) if error.is_retryable() => last.failure = Some(error),
                 Err(error) => return Err(error),
-            };
+            }
             if !polls.next().await {
                 let message = format!("not {} after {budget:?}; last: {last}", self.awaited);
                 let facts = self.facts(polls.count, polls.elapsed());

@@ -98,7 +98,7 @@ async fn a_build_is_waited_for() {
 
     let server = answering(success(template("building"))).await;
     let waiting = client(&server.uri()).template(id()).wait_until_ready();
-    let error = waiting.budget(Duration::from_millis(300)).await.unwrap_err();
+    let error = waiting.budget(Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.message().contains("building"), "{error}");
 }
