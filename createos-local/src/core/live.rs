@@ -11,9 +11,9 @@ use createos_sdk::SandboxId;
 use createos_sdk::wire::ExecRequest;
 use futures::StreamExt;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::error::Fields;
+use super::slot::Life;
 use super::{Core, CoreError, State, validate};
 use crate::runtime::{ExecEvent, ExecEvents, ExecSpec, FileRead, FileWrite, RuntimeError};
 use crate::store::Sandbox;
@@ -22,7 +22,7 @@ use crate::store::Sandbox;
 pub(crate) struct Live {
     core: Core,
     sandbox: Sandbox,
-    life: CancellationToken,
+    life: Life,
 }
 
 /// How starting a command went.
@@ -38,7 +38,7 @@ pub(crate) enum Started {
 /// A running command. Dropping it kills the command's session.
 pub(crate) struct Command {
     events: ExecEvents,
-    life: CancellationToken,
+    life: Life,
     limit: Duration,
     deadline: Instant,
 }
@@ -237,7 +237,7 @@ impl Command {
 pub(crate) struct Download {
     pub(crate) size: u64,
     file: FileRead,
-    life: CancellationToken,
+    life: Life,
 }
 
 impl Download {
@@ -258,7 +258,7 @@ pub(crate) struct Upload {
     limit: u64,
     declared: Option<u64>,
     received: u64,
-    life: CancellationToken,
+    life: Life,
 }
 
 impl Upload {

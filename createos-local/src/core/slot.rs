@@ -2,6 +2,7 @@
 //! to interrupt what runs inside.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use createos_sdk::SandboxId;
@@ -13,13 +14,46 @@ pub(super) struct Slot {
     /// Held by whoever boots, stops or removes the sandbox.
     pub(super) work: Arc<tokio::sync::Mutex<()>>,
     life: Mutex<CancellationToken>,
+    /// Lives that are held.
+    held: Arc<AtomicUsize>,
+}
+
+/// Held by everything that goes on in a sandbox: a command, a transfer, a connection.
+pub(super) struct Life {
+    token: CancellationToken,
+    held: Arc<AtomicUsize>,
+}
+
+impl Life {
+    /// Completes when this life of the sandbox ends.
+    pub(super) async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Does the work, unless this life ends before: then `None`.
+    pub(super) async fn run_until_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.token.run_until_cancelled(work).await
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Slot {
-    /// Cancelled when this life of the sandbox ends. Take it before looking at the state:
-    /// an end that comes in between is then seen in one of the two.
-    pub(super) fn life(&self) -> CancellationToken {
-        lock(&self.life).clone()
+    /// Takes part in this life of the sandbox. Take it before looking at the state: an end
+    /// that comes in between is then seen in one of the two.
+    pub(super) fn life(&self) -> Life {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Life { token: lock(&self.life).clone(), held: Arc::clone(&self.held) }
+    }
+
+    /// How many things go on in the sandbox.
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Begins a new life; the caller holds `work`.
@@ -68,4 +102,24 @@ impl Slots {
 /// Nothing panics while these locks are held, so a poisoned one is still whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lives_are_counted_and_end_together() {
+        let slot = Slot::default();
+        let (first, second) = (slot.life(), slot.life());
+        assert_eq!(slot.held(), 2);
+        slot.interrupt();
+        first.cancelled().await;
+        assert_eq!(second.run_until_cancelled(std::future::pending::<()>()).await, None);
+        slot.renew();
+        let third = slot.life();
+        assert_eq!(third.run_until_cancelled(std::future::ready(7)).await, Some(7));
+        drop((first, second));
+        assert_eq!(slot.held(), 1);
+    }
 }
