@@ -30,6 +30,8 @@ mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
 mod runtime;
+#[path = "warden/socket_protocol.rs"]
+mod socket_protocol;
 mod store;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;

@@ -71,7 +71,9 @@ impl From<CoreError> for Fail {
             CoreError::Refused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, message),
             CoreError::NoCapacity(_) => Self::error(StatusCode::SERVICE_UNAVAILABLE, message),
             // Not 503: clients repeat even an exec on 503, and this one may have been done.
-            CoreError::Lost(_) => Self::error(StatusCode::BAD_GATEWAY, message),
+            CoreError::NoListener(_) | CoreError::Lost(_) => {
+                Self::error(StatusCode::BAD_GATEWAY, message)
+            }
             CoreError::Internal(_) => Self::error(StatusCode::INTERNAL_SERVER_ERROR, message),
         }
     }

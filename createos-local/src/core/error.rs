@@ -42,6 +42,9 @@ pub(crate) enum CoreError {
     /// The sandbox went away while it was at work; the work may have been done.
     #[error("{0}")]
     Lost(String),
+    /// Nothing takes connections on the port; nothing was done.
+    #[error("{0}")]
+    NoListener(String),
     /// A fault of the engine or the machine; the source stays in the log and in the text.
     #[error("{0}")]
     Internal(String),
@@ -81,6 +84,8 @@ impl From<RuntimeError> for CoreError {
                 Self::NoSuch { field: "path", message: format!("no such file: {path}") }
             }
             RuntimeError::BadPath(why) => Self::field("path", why),
+            error @ RuntimeError::PortClosed => Self::NoListener(error.to_string()),
+            RuntimeError::Exhausted(why) => Self::NoCapacity(why),
             RuntimeError::Unreachable(why) => Self::Lost(why),
             RuntimeError::Unsupported(message) => Self::NotAvailable { field: "machine", message },
             error @ RuntimeError::Io { .. } => Self::Internal(error.to_string()),

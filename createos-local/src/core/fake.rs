@@ -1,6 +1,7 @@
 //! A machine that the tests script: files in memory, commands by name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::runtime::{
@@ -35,6 +37,21 @@ pub(crate) struct Fake {
     pub(crate) abandoned: Arc<AtomicUsize>,
     usages: AtomicUsize,
     died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
+    /// What connecting to an address inside leads to; anything else is closed.
+    pub(crate) ports: Mutex<HashMap<SocketAddr, Port>>,
+    /// Where the engine's listeners inside really are.
+    pub(crate) listening: Mutex<HashMap<(SandboxId, u16), SocketAddr>>,
+}
+
+/// A port of every scripted sandbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Port {
+    /// Leads to this server of the test.
+    Open(SocketAddr),
+    /// Does not answer.
+    Silent,
+    /// The machine has no room for a connection.
+    Exhausted,
 }
 
 impl Fake {
@@ -50,6 +67,8 @@ impl Fake {
             abandoned: Arc::default(),
             usages: AtomicUsize::new(0),
             died: Mutex::default(),
+            ports: Mutex::default(),
+            listening: Mutex::default(),
         })
     }
 
@@ -183,6 +202,36 @@ impl Runtime for Arc<Fake> {
             self.check_alive(id)?;
             let asked = self.usages.fetch_add(1, Ordering::SeqCst) as u64;
             Ok(Usage { cpu: Duration::from_millis(asked * 100), memory_bytes: 7 << 20 })
+        })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        address: SocketAddr,
+    ) -> BoxFuture<'a, Result<TcpStream, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let port = self.ports.lock().unwrap().get(&address).copied();
+            match port.ok_or(RuntimeError::PortClosed)? {
+                Port::Open(real) => Ok(TcpStream::connect(real).await.unwrap()),
+                Port::Silent => std::future::pending().await,
+                Port::Exhausted => Err(RuntimeError::Exhausted("no descriptor left".to_owned())),
+            }
+        })
+    }
+
+    fn listen<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            self.listening.lock().unwrap().insert((id.clone(), port), address);
+            Ok(listener)
         })
     }
 

@@ -8,13 +8,14 @@ mod namespaces;
 pub(crate) use self::namespaces::{NO_NESTING, Namespaces, remove_tree};
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// The root filesystem that every machine has: its own `/usr` and a curated `/etc`.
 pub(crate) const HOST_ROOTFS: &str = "devbox:1";
@@ -156,6 +157,21 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     /// What a running sandbox uses.
     fn usage<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Usage, RuntimeError>>;
 
+    /// Connects to a TCP address as a program inside would. The socket is the engine's
+    /// alone. Where nothing listens it is `RuntimeError::PortClosed`.
+    fn connect<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        address: SocketAddr,
+    ) -> BoxFuture<'a, Result<TcpStream, RuntimeError>>;
+
+    /// Listens on a port of the sandbox's 127.0.0.1.
+    fn listen<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>>;
+
     /// Sandbox directories on disk: start-up compares them with the store.
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>>;
 
@@ -181,6 +197,12 @@ pub(crate) enum RuntimeError {
     /// The sandbox refused: no space, too many processes, permission.
     #[error("{0}")]
     Refused(String),
+    /// Nothing listens on the port.
+    #[error("nothing listens on this port inside the sandbox")]
+    PortClosed,
+    /// The engine or the machine has no room: file descriptors, ports, memory.
+    #[error("{0}")]
+    Exhausted(String),
     /// The sandbox's agent is gone or does not answer.
     #[error("{0}")]
     Unreachable(String),

@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_ulong};
 use std::io;
 
 const PR_SET_PDEATHSIG: c_int = 1;
+const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const PR_CAPBSET_READ: c_int = 23;
 const PR_CAPBSET_DROP: c_int = 24;
 const VERSION_3: u32 = 0x2008_0522;
@@ -77,6 +78,14 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     set_capabilities(KEPT.iter().fold(0, |bits, capability| bits | 1 << capability))
 }
 
+/// Gives up every capability, and every way to gain one.
+pub(crate) fn renounce_privilege() -> io::Result<()> {
+    let (on, none) = (1 as c_ulong, 0 as c_ulong);
+    // SAFETY: integer arguments only.
+    check_int(unsafe { prctl(PR_SET_NO_NEW_PRIVS, on, none, none, none) })?;
+    set_capabilities(0)
+}
+
 /// Makes every permitted capability effective again: changing the filesystem ids
 /// away from 0 clears those that concern files.
 pub(crate) fn raise_effective_capabilities() -> io::Result<()> {
@@ -90,7 +99,7 @@ pub(crate) fn raise_effective_capabilities() -> io::Result<()> {
 }
 
 /// Installs a filter of packed BPF instructions. Needs CAP_SYS_ADMIN in the user
-/// namespace; `no_new_privs` stays off on purpose, or sudo inside would not work.
+/// namespace, or `no_new_privs`, which stays off for guests: sudo would not work.
 pub(crate) fn install_seccomp_filter(instructions: &[u8]) -> io::Result<()> {
     const SECCOMP_SET_MODE_FILTER: c_int = 1;
     let len = u16::try_from(instructions.len() / 8)

@@ -153,6 +153,13 @@ pub(crate) fn close_all_but(kept: &impl AsRawFd) -> io::Result<()> {
     super::check(unsafe { syscall(nr::CLOSE_RANGE, kept + 1, u32::MAX, 0u32) }).map(drop)
 }
 
+/// Closes every descriptor from `first` up. Only in a fresh child that will never touch,
+/// or drop, the values that own them.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: see above.
+    super::check(unsafe { syscall(nr::CLOSE_RANGE, first, u32::MAX, 0u32) }).map(drop)
+}
+
 /// Moves a descriptor out of the way of the numbers that a program is started
 /// with. On failure it stays where it was.
 pub(crate) fn move_above_standard(fd: OwnedFd) -> OwnedFd {

@@ -37,6 +37,16 @@ pub(crate) fn become_namespace_root(clear_groups: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Becomes this user and group for good, without other groups.
+pub(crate) fn become_user(id: u32) -> io::Result<()> {
+    // SAFETY: plain id calls; the group list is empty, so its pointer is not read.
+    unsafe {
+        check_int(setgroups(0, super::null()))?;
+        check_int(setresgid(id, id, id))?;
+        check_int(setresuid(id, id, id)).map(drop)
+    }
+}
+
 /// Sets the effective user id alone. The real one stays, so 0 can come back.
 pub(crate) fn set_effective_uid(id: u32) -> io::Result<()> {
     // SAFETY: plain id call.

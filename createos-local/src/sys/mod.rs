@@ -17,6 +17,7 @@ mod mount;
 mod net;
 mod process;
 mod signal;
+mod sockets;
 
 pub(crate) use caps::*;
 pub(crate) use fds::*;
@@ -25,6 +26,7 @@ pub(crate) use mount::*;
 pub(crate) use net::*;
 pub(crate) use process::*;
 pub(crate) use signal::*;
+pub(crate) use sockets::*;
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;

@@ -61,6 +61,7 @@ unsafe extern "C" {
     fn _exit(code: c_int) -> !;
     fn setsid() -> c_int;
     fn unshare(flags: c_int) -> c_int;
+    fn setns(fd: c_int, flags: c_int) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn sethostname(name: *const c_char, len: usize) -> c_int;
@@ -126,6 +127,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn unshare_namespaces(namespaces: u64) -> io::Result<()> {
     // SAFETY: integer argument only.
     check_int(unsafe { unshare(namespaces as c_int) }).map(drop)
+}
+
+/// Moves this process into these namespaces of the process that a pidfd names.
+pub(crate) fn join_namespaces(pidfd: &impl AsRawFd, namespaces: u64) -> io::Result<()> {
+    // SAFETY: integer arguments only.
+    check_int(unsafe { setns(pidfd.as_raw_fd(), namespaces as c_int) }).map(drop)
 }
 
 /// Becomes the leader of a new session without a terminal.

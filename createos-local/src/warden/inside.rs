@@ -201,7 +201,9 @@ pub(crate) fn open_loopback(address: [u8; 4]) -> Result<()> {
 pub(crate) fn limit_as_user(memory_bytes: u64, max_processes: u32) -> Result<()> {
     let _ = fs::write("/proc/sys/user/max_inotify_instances", "64");
     sys::limit(sys::Resource::Data, memory_bytes).context("limit memory")?;
-    sys::limit(sys::Resource::Processes, u64::from(max_processes)).context("limit processes")
+    // The socket maker is in this user namespace, so the kernel counts it: it is the one more.
+    let processes = u64::from(max_processes) + 1;
+    sys::limit(sys::Resource::Processes, processes).context("limit processes")
 }
 
 /// The last steps: nothing of the host may be left in reach when the agent starts.

@@ -8,6 +8,7 @@ use crate::layers::{self, Creator};
 use crate::protocol::{Boot, Configure, Facts};
 use crate::ranges::{IDS, Range, Ranges};
 use crate::sandbox::{Launch, READY, Sandbox, State};
+use crate::sockets;
 use crate::sys;
 use std::convert::Infallible;
 use std::fs::File;
@@ -98,6 +99,12 @@ impl Host {
         if let Some(ranges) = &mut self.ranges {
             ranges.release(range);
         }
+    }
+
+    /// Starts a socket maker and returns the engine's end of it.
+    pub(crate) fn start_socket_maker(&self, sandbox: &Sandbox) -> Result<OwnedFd> {
+        let range = self.ranges.as_ref().map(|ranges| ranges.range(sandbox.range));
+        sockets::start(&sandbox.pidfd, range.as_ref(), &self.configure.socket_filter)
     }
 
     fn start_launcher(

@@ -16,6 +16,8 @@ mod probe;
 mod protocol;
 mod ranges;
 mod sandbox;
+mod socket_protocol;
+mod sockets;
 #[path = "../sys/mod.rs"]
 mod sys;
 
@@ -151,6 +153,20 @@ impl<'a> Warden<'a> {
                     sandbox.stop(None);
                 }
             }
+            Command::MakeSockets { ticket, id } => self.make_sockets(ticket, &id),
+        }
+    }
+
+    fn make_sockets(&self, ticket: u64, id: &str) {
+        let is_it = |sandbox: &&Sandbox| sandbox.id == id && sandbox.is_running();
+        let sandbox = self.sandboxes.iter().find(is_it);
+        let started = match sandbox {
+            Some(sandbox) => self.host.start_socket_maker(sandbox),
+            None => Err("the sandbox is not running".into()),
+        };
+        match started {
+            Ok(end) => send(self.socket, &Report::MakesSockets { ticket }, Some(end.as_fd())),
+            Err(error) => self.report(&Report::Failed { ticket, message: error.to_string() }),
         }
     }
 

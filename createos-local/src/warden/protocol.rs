@@ -25,6 +25,11 @@ pub(crate) enum Command {
     Abandon {
         boot: u64,
     },
+    /// Starts a socket maker in a running sandbox's network.
+    MakeSockets {
+        ticket: u64,
+        id: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(crate) struct Configure {
     pub(crate) seccomp: Vec<Vec<u8>>,
     /// Those of sandboxes that may nest.
     pub(crate) nesting_seccomp: Vec<Vec<u8>>,
+    /// The compiled filter of socket makers.
+    pub(crate) socket_filter: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +80,10 @@ pub(crate) enum Report {
         message: String,
     },
     Stopped {
+        ticket: u64,
+    },
+    /// Comes with a descriptor: the engine's end of a socket maker.
+    MakesSockets {
         ticket: u64,
     },
     /// A sandbox ended without being asked to.
@@ -126,7 +137,8 @@ impl Command {
             Self::Configure(configure) => {
                 let writer = writer.u8(0).text(&configure.cgroup).text(&configure.agent_layer);
                 let writer = writer.byte_strings(&configure.seccomp);
-                writer.byte_strings(&configure.nesting_seccomp).finish()
+                let writer = writer.byte_strings(&configure.nesting_seccomp);
+                writer.bytes(&configure.socket_filter).finish()
             }
             Self::Boot(boot) => writer
                 .u8(1)
@@ -144,6 +156,7 @@ impl Command {
                 .finish(),
             Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
             Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
+            Self::MakeSockets { ticket, id } => writer.u8(4).u64(*ticket).text(id).finish(),
         }
     }
 
@@ -155,6 +168,7 @@ impl Command {
                 agent_layer: reader.text()?.to_owned(),
                 seccomp: reader.byte_strings()?,
                 nesting_seccomp: reader.byte_strings()?,
+                socket_filter: reader.bytes()?.to_vec(),
             }),
             1 => Self::Boot(Boot {
                 ticket: reader.u64()?,
@@ -171,6 +185,7 @@ impl Command {
             }),
             2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             3 => Self::Abandon { boot: reader.u64()? },
+            4 => Self::MakeSockets { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| command)
@@ -194,6 +209,7 @@ impl Report {
             Self::Ended { id, pid, reason } => {
                 writer.u8(4).text(id).i32(*pid).text(reason).finish()
             }
+            Self::MakesSockets { ticket } => writer.u8(5).u64(*ticket).finish(),
         }
     }
 
@@ -217,6 +233,7 @@ impl Report {
                 pid: reader.i32()?,
                 reason: reader.text()?.to_owned(),
             },
+            5 => Self::MakesSockets { ticket: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| report)
@@ -235,6 +252,7 @@ mod tests {
                 agent_layer: "a".into(),
                 seccomp: vec![vec![1; 8], vec![]],
                 nesting_seccomp: vec![vec![2; 8]],
+                socket_filter: vec![2; 16],
             }),
             Command::Boot(Boot {
                 ticket: 7,
@@ -251,6 +269,7 @@ mod tests {
             }),
             Command::Stop { ticket: 8, id: "sb-1".into() },
             Command::Abandon { boot: 7 },
+            Command::MakeSockets { ticket: 9, id: "sb-1".into() },
         ] {
             let packet = command.to_packet();
             for length in 0..packet.len() {
@@ -273,6 +292,7 @@ mod tests {
             Report::Booted { ticket: 1, pid: 42 },
             Report::Failed { ticket: 2, message: "no".into() },
             Report::Stopped { ticket: 3 },
+            Report::MakesSockets { ticket: 4 },
             Report::Ended { id: "sb".into(), pid: 42, reason: "killed".into() },
         ] {
             let packet = report.to_packet();

@@ -48,6 +48,10 @@ pub(crate) struct Launch {
 }
 
 impl Sandbox {
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running)
+    }
+
     pub(crate) fn launch_status(&self) -> Option<&File> {
         match &self.state {
             State::Launching(launch) => launch.status.as_ref(),

@@ -6,10 +6,14 @@
 mod agent;
 mod base;
 mod helpers;
+mod packets;
 mod seccomp;
+mod sockets;
 mod storage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_sockets;
 mod transfer;
 mod usage;
 mod warden;
@@ -17,6 +21,7 @@ mod warden;
 use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +31,7 @@ use std::time::{Duration, Instant};
 use createos_sdk::SandboxId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 pub(crate) use self::storage::remove_tree;
@@ -95,6 +101,7 @@ impl Namespaces {
             agent_layer: helpers.agent_layer,
             seccomp: seccomp::filters()?,
             nesting_seccomp: seccomp::nesting_filters()?,
+            socket_filter: seccomp::socket_maker()?,
         };
         let (events, received) = mpsc::unbounded_channel();
         let warden =
@@ -259,6 +266,22 @@ impl Runtime for Namespaces {
                 .await
         }
         .boxed()
+    }
+
+    fn connect<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        address: SocketAddr,
+    ) -> BoxFuture<'a, Result<TcpStream, RuntimeError>> {
+        self.connect_inside(id, address).boxed()
+    }
+
+    fn listen<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>> {
+        self.listen_inside(id, port).boxed()
     }
 
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>> {

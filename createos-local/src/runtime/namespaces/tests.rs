@@ -11,20 +11,20 @@ fn start(data_dir: &Path) -> Result<Namespaces, RuntimeError> {
     Namespaces::start(data_dir, Some(&cache))
 }
 
-fn signal(pid: i32, signal: rustix::process::Signal) {
+pub(super) fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
     rustix::process::kill_process(pid, signal).expect("the signal is sent");
 }
 
-struct Machine {
-    runtime: Namespaces,
-    id: SandboxId,
+pub(super) struct Machine {
+    pub(super) runtime: Namespaces,
+    pub(super) id: SandboxId,
     _data: tempfile::TempDir,
 }
 
 const ID: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2w";
 
-fn spec(id: &SandboxId) -> BootSpec {
+pub(super) fn spec(id: &SandboxId) -> BootSpec {
     BootSpec {
         id: id.clone(),
         name: "calm-heron".to_owned(),
@@ -43,7 +43,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    async fn boot() -> Self {
+    pub(super) async fn boot() -> Self {
         let data = tempfile::tempdir().expect("directory");
         let runtime = start(data.path()).expect("runtime");
         let id: SandboxId = ID.parse().expect("id");
@@ -51,18 +51,18 @@ impl Machine {
         Self { runtime, id, _data: data }
     }
 
-    fn warden(&self) -> i32 {
+    pub(super) fn warden(&self) -> i32 {
         let pid = self.runtime.init_of(&self.id).expect("running").pid;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
         parent.trim().parse().expect("a pid")
     }
 
-    async fn run(&self, script: &str) -> (String, String, ExitReason) {
+    pub(super) async fn run(&self, script: &str) -> (String, String, ExitReason) {
         self.exec("sh", &["-c", script], None).await.expect("command starts")
     }
 
-    async fn exec(
+    pub(super) async fn exec(
         &self,
         program: &str,
         args: &[&str],

@@ -1,8 +1,7 @@
 //! The engine's end of the warden: starting it, asking it, noticing its end.
 
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,13 +13,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::Timeout;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown,
-    SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType};
 use scopeguard::ScopeGuard;
 use tokio::sync::{mpsc, oneshot};
 
+use super::packets;
+use super::sockets::Maker;
 use crate::runtime::RuntimeError;
 use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Report};
 
@@ -52,6 +50,8 @@ pub(crate) struct Init {
     /// The agent's directory, opened before anything else ran inside. Paths are no way
     /// back to it: links inside could lead them anywhere.
     directory: OwnedFd,
+    /// Makes sockets in its network, once one was wanted.
+    pub(crate) maker: tokio::sync::Mutex<Option<Maker>>,
 }
 
 impl Init {
@@ -59,7 +59,7 @@ impl Init {
         let path = format!("/proc/{pid}/root/.cos/run");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { pid, generation, pidfd, directory })
+        Ok(Self { pid, generation, pidfd, directory, maker: tokio::sync::Mutex::default() })
     }
 
     /// Where the agent listens. Good as long as this value lives.
@@ -89,7 +89,14 @@ impl Init {
     }
 }
 
-type Answer = Result<Option<Init>, RuntimeError>;
+type Answer = Result<Given, RuntimeError>;
+
+/// What comes with an answer.
+enum Given {
+    Nothing,
+    Init(Init),
+    SocketMaker(OwnedFd),
+}
 
 /// A running warden. Dropping the last handle ends it and every sandbox.
 pub(crate) struct Warden {
@@ -182,11 +189,9 @@ impl Warden {
             let _ = self.shared.outgoing.send(Command::Abandon { boot: ticket });
         });
         let boot = Boot { ticket, ..boot };
-        let no_process = "the engine has no file descriptor left for another sandbox";
-        let init = self
-            .ask(ticket, Command::Boot(boot))
-            .await?
-            .ok_or_else(|| RuntimeError::Refused(no_process.to_owned()))?;
+        let Given::Init(init) = self.ask(ticket, Command::Boot(boot)).await? else {
+            return Err(no_descriptor("sandbox"));
+        };
         // Still under the guard: the agent must answer before anybody relies on it.
         super::agent::greet(&init).await?;
         ScopeGuard::into_inner(abandoned);
@@ -200,6 +205,15 @@ impl Warden {
             // With the warden, all its sandboxes ended.
             _ if self.is_gone() => Ok(()),
             answer => answer.map(drop),
+        }
+    }
+
+    /// Starts a socket maker in a running sandbox, and returns our end of it.
+    pub(crate) async fn make_sockets(&self, id: &str) -> Result<OwnedFd, RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        match self.ask(ticket, Command::MakeSockets { ticket, id: id.to_owned() }).await? {
+            Given::SocketMaker(socket) => Ok(socket),
+            _ => Err(no_descriptor("socket maker")),
         }
     }
 
@@ -242,6 +256,10 @@ fn configured(
     answer
 }
 
+fn no_descriptor(what: &str) -> RuntimeError {
+    RuntimeError::Exhausted(format!("the engine has no file descriptor left for another {what}"))
+}
+
 fn gone() -> RuntimeError {
     RuntimeError::Unreachable("the engine's warden process has ended".to_owned())
 }
@@ -267,7 +285,10 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
     while let Ok(Some((report, fd))) = receive(&shared.socket) {
         let (ticket, answer) = match report {
             Report::Booted { ticket, pid } => (ticket, booted(pid, generation, fd)),
-            Report::Stopped { ticket } => (ticket, Ok(None)),
+            Report::MakesSockets { ticket } => {
+                (ticket, Ok(fd.map_or(Given::Nothing, Given::SocketMaker)))
+            }
+            Report::Stopped { ticket } => (ticket, Ok(Given::Nothing)),
             Report::Failed { ticket, message } => (ticket, Err(RuntimeError::Unsupported(message))),
             Report::Ended { id, pid, reason } => {
                 let _ = events.send(Event::Ended { id, pid, reason });
@@ -290,32 +311,20 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
 }
 
 fn booted(pid: i32, generation: u64, pidfd: Option<OwnedFd>) -> Answer {
-    let Some(pidfd) = pidfd else { return Ok(None) };
+    let Some(pidfd) = pidfd else { return Ok(Given::Nothing) };
     let init = Init::new(pid, generation, pidfd);
     let context = "cannot reach the sandbox".to_owned();
-    init.map(Some).map_err(|source| RuntimeError::Io { context, source })
+    init.map(Given::Init).map_err(|source| RuntimeError::Io { context, source })
 }
 
 /// One packet and the descriptor that came with it; `None` at the end.
 fn receive(socket: &OwnedFd) -> io::Result<Option<(Report, Option<OwnedFd>)>> {
     let mut buffer = vec![0; MAX_PACKET];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
-        match rustix::net::recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    if received.bytes == 0 {
+    let (length, fd) = packets::receive(socket, &mut buffer)?;
+    if length == 0 {
         return Ok(None);
     }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    let report = Report::parse(&buffer[..received.bytes])
+    let report = Report::parse(&buffer[..length])
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
     Ok(Some((report, fd)))
 }
