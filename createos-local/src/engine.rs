@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use createos_sdk::{Client, Secret};
+use rustix::process::Resource;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -177,11 +179,16 @@ impl EngineBuilder {
     /// Starts the engine: takes the data directory, cleans up what an earlier engine left
     /// behind, and serves.
     ///
+    /// Every connection into a sandbox takes two file descriptors, so this raises the soft
+    /// limit of open files of the whole process to the hard one.
+    ///
     /// # Errors
     ///
     /// [`EngineError`] names the cause and the remedy. Nothing is left running.
     pub async fn start(self) -> Result<Engine, EngineError> {
-        let tuning = Tuning { allow_nesting: self.allow_nesting, ..Tuning::default() };
+        let max_connections = raise_file_limit();
+        let tuning =
+            Tuning { allow_nesting: self.allow_nesting, max_connections, ..Tuning::default() };
         self.start_with(tuning, namespaces).await
     }
 
@@ -233,8 +240,9 @@ impl EngineBuilder {
             }
         };
         let catalog = Catalog::new(rootfs);
-        let core = match Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await {
-            Ok(core) => core,
+        let started = Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await;
+        let (core, guests) = match started {
+            Ok(started) => started,
             Err(error) => {
                 runtime.shutdown().await;
                 store.close().await;
@@ -242,8 +250,9 @@ impl EngineBuilder {
             }
         };
         let hosts = HostRules::new(addrs.iter().map(SocketAddr::ip), self.hosts);
-        let front = Front::new(core.clone(), key.clone(), hosts);
-        let server = Server::start(listeners.into_iter().map(|(_, listener)| listener), front);
+        let front = Front::new(core.clone(), key.clone(), hosts, loopback_port(&addrs));
+        let listeners = listeners.into_iter().map(|(_, listener)| listener);
+        let server = Server::start(listeners, front, guests);
         Ok((core, Serving { url, client, addrs, server }))
     }
 
@@ -313,6 +322,26 @@ async fn namespaces(place: Place) -> Result<Machine, EngineError> {
     Ok(Machine { runtime: Arc::new(runtime), rootfs })
 }
 
+/// Raises the limit of open files as far as it goes, and returns for how many connections into
+/// sandboxes that is enough.
+fn raise_file_limit() -> usize {
+    /// For everything else: the API, sandboxes, the state.
+    const RESERVE: u64 = 512;
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is refused, what there is must do.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    let files = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let spare = files.saturating_sub(RESERVE).max(files / 4);
+    usize::try_from(spare / 2).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
+/// The port at which programs on this machine reach the engine by `localhost`.
+fn loopback_port(addrs: &[SocketAddr]) -> Option<u16> {
+    let local = |addr: &&SocketAddr| addr.ip().is_loopback() || addr.ip().is_unspecified();
+    addrs.iter().find(local).map(SocketAddr::port)
+}
+
 async fn bind(wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, EngineError> {
     let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     let wanted = if wanted.is_empty() { &default } else { wanted };
@@ -325,8 +354,20 @@ async fn bind(wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, E
             tracing::warn!(addr = %real, "listening beyond this machine, without encryption");
         }
         listeners.push((real, listener));
+        if let Some(twin) = twin(real, wanted).await {
+            listeners.push(twin);
+        }
     }
     Ok(listeners)
+}
+
+/// The same port of `::1`: where names below `localhost` resolve, they may lead there first.
+/// Done without where there is no IPv6, or somebody else has the port.
+async fn twin(addr: SocketAddr, wanted: &[SocketAddr]) -> Option<(SocketAddr, TcpListener)> {
+    let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, addr.port()));
+    let is_wanted = addr.ip() == Ipv4Addr::LOCALHOST && !wanted.contains(&twin);
+    let listener = if is_wanted { TcpListener::bind(twin).await.ok()? } else { return None };
+    Some((twin, listener))
 }
 
 /// An address that clients on this machine can reach.

@@ -29,6 +29,7 @@ mod engine;
 mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
+mod relay;
 mod runtime;
 #[path = "warden/socket_protocol.rs"]
 mod socket_protocol;

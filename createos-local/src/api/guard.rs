@@ -13,6 +13,7 @@ use ulid::Ulid;
 
 use super::Front;
 use super::answer::Fail;
+use super::ingress::Target;
 use super::reach;
 use crate::core::{TOKEN_PREFIX, shown};
 
@@ -44,13 +45,17 @@ impl HostRules {
                 || self.listening.contains(&ip)
                 || self.listening.iter().any(IpAddr::is_unspecified);
         }
+        // Names of ports of sandboxes are not names of the API.
+        if Target::of_host(authority).is_some() {
+            return false;
+        }
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name)
     }
 }
 
 /// The host of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn host_of(authority: &str) -> Option<&str> {
+pub(super) fn host_of(authority: &str) -> Option<&str> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         return (port.is_empty() || is_port(port.strip_prefix(':')?)).then_some(host);
@@ -196,6 +201,7 @@ mod tests {
             "::1",
             "a@127.0.0.1",
             "0.0.0.0",
+            "sb-01k4m2c9zq8v7n5t3r1p0x6y2w-80.localhost:4000",
         ] {
             assert!(!local.allows(bad), "{bad}");
         }

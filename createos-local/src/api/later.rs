@@ -65,7 +65,6 @@ fn sandbox_settings() -> Router<Front> {
         .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
         .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
         .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
-        .route(&path("/tunnel/{port}"), of_sandbox(POST, "a tunnel"))
         .route(&path("/shell"), of_sandbox(POST, "a terminal"))
         .route(&path("/shell-ws"), of_sandbox(GET, "a terminal"))
         .route(

@@ -7,18 +7,22 @@ mod catalog;
 mod exec;
 mod files;
 mod guard;
+mod ingress;
 mod later;
 mod linger;
 mod path;
 mod query;
 mod reach;
 mod sandboxes;
+mod self_signal;
 mod server;
 mod service;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tunnel;
+mod upgrade;
 mod view;
 
 use std::sync::Arc;
@@ -40,11 +44,14 @@ struct Inner {
     core: Core,
     key: ApiKey,
     hosts: HostRules,
+    /// The port at which this machine's browsers reach the engine; `None` when it does not
+    /// listen on loopback.
+    ingress: Option<u16>,
 }
 
 impl Front {
-    pub(crate) fn new(core: Core, key: ApiKey, hosts: HostRules) -> Self {
-        Self(Arc::new(Inner { core, key, hosts }))
+    pub(crate) fn new(core: Core, key: ApiKey, hosts: HostRules, ingress: Option<u16>) -> Self {
+        Self(Arc::new(Inner { core, key, hosts, ingress }))
     }
 
     fn core(&self) -> &Core {
@@ -81,6 +88,7 @@ fn router(front: Front) -> Router {
             get(access_token::get).post(access_token::create).delete(access_token::revoke),
         )
         .route("/v1/sandboxes/{id}/access-token/rotate", post(access_token::rotate))
+        .route("/v1/sandboxes/{id}/tunnel/{port}", post(tunnel::open))
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)

@@ -1,5 +1,7 @@
 //! Paths: brought to one spelling before routing, and the ids in them.
 
+use std::convert::Infallible;
+
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
@@ -66,6 +68,18 @@ impl<S: Sync> FromRequestParts<S> for Segment {
 async fn segment(parts: &mut Parts, wanted: impl Fn(&str) -> bool) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
     params.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.to_owned())
+}
+
+/// The text that a path names as a port.
+pub(super) struct Port(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for Port {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // What cannot be read is no port either.
+        Ok(Self(segment(parts, |name| name == "port").await.unwrap_or_default()))
+    }
 }
 
 /// The sandbox that a path names. Text that can be no id is an unknown id.

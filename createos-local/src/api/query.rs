@@ -17,7 +17,7 @@ pub(super) struct Query(Vec<(Vec<u8>, Vec<u8>)>);
 impl Query {
     /// Takes anything: a sandbox that does not exist must be told before a parameter that
     /// cannot be read (api.md 8.2).
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let pairs = text.split('&').map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(name), decode(value))

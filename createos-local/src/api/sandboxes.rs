@@ -10,7 +10,7 @@ use super::answer::{Answer, Fail, ok, success};
 use super::body;
 use super::path::{Id, Segment};
 use super::query::Query;
-use super::view::{created, status, view};
+use super::view::status;
 use crate::core::{CoreError, Resumed, State, shown};
 
 /// Seconds a client should wait before its first poll.
@@ -18,8 +18,9 @@ const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
     let request: CreateSandbox = body::read_json(body).await?;
+    front.check_ingress(request.ingress_enabled)?;
     let sandbox = front.core().create(request).await?;
-    Ok(success(StatusCode::CREATED, created(sandbox)))
+    Ok(success(StatusCode::CREATED, front.created(sandbox)))
 }
 
 pub(super) async fn list(Shared(front): Shared<Front>, query: Query) -> Answer {
@@ -32,17 +33,17 @@ pub(super) async fn list(Shared(front): Shared<Front>, query: Query) -> Answer {
     });
     let page = query.page();
     let found = front.core().list(wanted.transpose()?, page.limit, page.offset).await?;
-    let rows = found.rows.into_iter().map(view).collect();
+    let rows = found.rows.into_iter().map(|row| front.view(row)).collect();
     ok(Page::new(rows, found.total, page.limit.into(), page.offset))
 }
 
 pub(super) async fn get(Shared(front): Shared<Front>, Id(id): Id) -> Answer {
-    ok(view(front.core().get(&id).await?))
+    ok(front.view(front.core().get(&id).await?))
 }
 
 pub(super) async fn by_ip(Shared(front): Shared<Front>, Segment(ip): Segment) -> Answer {
     let ip = ip.parse().map_err(|_| CoreError::NoSandbox)?;
-    ok(view(front.core().get_by_ip(ip).await?))
+    ok(front.view(front.core().get_by_ip(ip).await?))
 }
 
 pub(super) async fn destroy(Shared(front): Shared<Front>, Id(id): Id, body: Body) -> Answer {
@@ -57,7 +58,7 @@ pub(super) async fn resume(Shared(front): Shared<Front>, Id(id): Id, body: Body)
         Resumed::Running(sandbox) => (StatusCode::OK, sandbox),
         Resumed::Accepted(sandbox) => (StatusCode::ACCEPTED, sandbox),
     };
-    let mut answer = success(code, view(sandbox));
+    let mut answer = success(code, front.view(sandbox));
     answer.headers_mut().insert("x-poll-after", POLL_AFTER);
     Ok(answer)
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,9 +21,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::ingress::{self, Target};
 use super::linger::Lingering;
 use super::path::normalize;
-use super::{Front, router};
+use super::{Front, router, self_signal};
+use crate::core::{Core, Guests};
 
 /// A client has this long for each request head; an idle connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +38,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed for lack of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is served: the API, and ports of sandboxes.
+#[derive(Clone)]
+struct Site {
+    core: Core,
+    router: Router,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -42,16 +53,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves the API on these listeners.
-    pub(crate) fn start(listeners: impl IntoIterator<Item = TcpListener>, front: Front) -> Self {
+    /// Serves the API and the sandboxes' ports on these listeners, and what sandboxes ask.
+    pub(crate) fn start(
+        listeners: impl IntoIterator<Item = TcpListener>,
+        front: Front,
+        guests: Guests,
+    ) -> Self {
         let stop = CancellationToken::new();
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let router = router(front);
+        let site = Site { core: front.core().clone(), router: router(front) };
         let mut accepting = JoinSet::new();
         for listener in listeners {
-            let (router, stop, slots) = (router.clone(), stop.clone(), Arc::clone(&slots));
-            accepting.spawn(accept_all(listener, router, stop, slots));
+            let (site, stop, slots) = (site.clone(), stop.clone(), Arc::clone(&slots));
+            accepting.spawn(accept_all(listener, site, stop, slots));
         }
+        let hearing = self_signal::serve_all(site.core, guests);
+        accepting.spawn(stop.clone().run_until_cancelled_owned(hearing).map(drop));
         Self { stop, accepting }
     }
 
@@ -64,7 +81,7 @@ impl Server {
 
 async fn accept_all(
     listener: TcpListener,
-    router: Router,
+    site: Site,
     stop: CancellationToken,
     slots: Arc<Semaphore>,
 ) {
@@ -81,9 +98,9 @@ async fn accept_all(
         };
         match accepted {
             Ok((stream, slot)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (site, stop) = (site.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, router, stop).await;
+                    serve(stream, site, stop).await;
                     drop(slot);
                 });
             }
@@ -112,15 +129,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn serve(stream: TcpStream, site: Site, stop: CancellationToken) {
+    let visitor = stream.peer_addr().ok();
     // Frames of a stream are small and must not wait for each other's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(router.clone(), request));
+    let service = service_fn(move |request| answer(site.clone(), visitor, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(READ_BUFFER)
-        .serve_connection(TokioIo::new(Lingering::new(stream)), service);
+        // As every document writes them; there are clients that look for exactly that.
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(Lingering::new(stream)), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -134,8 +155,15 @@ async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(
+    site: Site,
+    visitor: Option<SocketAddr>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
+    if let Some(target) = Target::of_request(&request) {
+        return Ok(ingress::serve(&site.core, target, visitor, request).await);
+    }
     normalize(&mut request);
-    router.oneshot(request).await
+    site.router.oneshot(request).await
 }

@@ -13,13 +13,14 @@ use super::answer::{Answer, ok};
 use super::body;
 use super::path::Id;
 use super::query::Query;
-use super::view::{QUOTA_BYTES, view};
+use super::view::QUOTA_BYTES;
 
 pub(super) async fn patch(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
     // That it does not exist is told before what is wrong with the request.
     front.core().get_existing(&id).await?;
     let request: PatchSandbox = body::read_json(body).await?;
-    ok(view(front.core().patch(&id, request).await?))
+    front.check_ingress(request.ingress_enabled)?;
+    ok(front.view(front.core().patch(&id, request).await?))
 }
 
 pub(super) async fn ssh_pubkeys(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
 
-use crate::core::State;
+use super::{Front, ingress};
+use crate::core::{CoreError, State};
 use crate::store::Sandbox;
 
 /// Outbound bytes a sandbox may send (api.md 9.18).
@@ -28,8 +29,42 @@ fn spawn_ms(sandbox: &Sandbox) -> Option<f64> {
     sandbox.spawn.map(millis)
 }
 
-/// The full view.
-pub(super) fn view(sandbox: Sandbox) -> SandboxView {
+impl Front {
+    /// The full view.
+    pub(super) fn view(&self, sandbox: Sandbox) -> SandboxView {
+        let template = self.url_template(&sandbox);
+        let mut view = view(sandbox);
+        view.ingress_url_template = template;
+        view
+    }
+
+    /// The answer to a create: a running sandbox and its quota.
+    pub(super) fn created(&self, sandbox: Sandbox) -> CreatedSandbox {
+        let template = self.url_template(&sandbox);
+        let mut created = created(sandbox);
+        created.ingress_url_template = template;
+        created
+    }
+
+    /// Where the sandbox's ports are, while they are published.
+    fn url_template(&self, sandbox: &Sandbox) -> Option<String> {
+        let published = sandbox.spec.ingress_enabled && !sandbox.state.is_terminal();
+        let port = self.0.ingress.filter(|_| published)?;
+        Some(ingress::url_template(sandbox.id(), port))
+    }
+
+    /// Whether ports can be published, where a request asks for it.
+    pub(super) fn check_ingress(&self, asked: Option<bool>) -> Result<(), CoreError> {
+        if asked != Some(true) || self.0.ingress.is_some() {
+            return Ok(());
+        }
+        let message = "ports are published on this machine's loopback, and the engine does not \
+                       listen there; start it with 127.0.0.1 among its addresses";
+        Err(CoreError::NotAvailable { field: "ingress_enabled", message: message.to_owned() })
+    }
+}
+
+fn view(sandbox: Sandbox) -> SandboxView {
     let spawn_ms = spawn_ms(&sandbox);
     let Sandbox { spec, state, ip, .. } = sandbox;
     let mut view = SandboxView::new(spec.id, status(state));
@@ -56,8 +91,7 @@ pub(super) fn view(sandbox: Sandbox) -> SandboxView {
     view
 }
 
-/// The answer to a create: a running sandbox and its quota.
-pub(super) fn created(sandbox: Sandbox) -> CreatedSandbox {
+fn created(sandbox: Sandbox) -> CreatedSandbox {
     let spawn_ms = spawn_ms(&sandbox).unwrap_or(0.0);
     let Sandbox { spec, state, ip, .. } = sandbox;
     let mut created = CreatedSandbox::new(spec.id, status(state));

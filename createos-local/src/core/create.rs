@@ -52,6 +52,7 @@ impl Core {
         };
         let error = match self.inner.runtime.boot(boot_spec(&sandbox)).await {
             Ok(boot) => {
+                self.hear(id, &self.inner.slots.get(id)).await;
                 let booted = Change::Booted(boot.spawn);
                 let store = &self.inner.store;
                 match store.change(id, &[State::Creating], State::Running, booted).await {
@@ -206,7 +207,7 @@ fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSand
         // The only rules accepted today say "open", and open is the empty list.
         egress: Vec::new(),
         ssh_pubkeys: Vec::new(),
-        ingress_enabled: false,
+        ingress_enabled: request.ingress_enabled.unwrap_or(false),
         nesting: false,
         created_at: SystemTime::now(),
     }
@@ -253,9 +254,6 @@ fn check_available(request: &CreateSandbox, shape: &Shape) -> Result<(), CoreErr
     }
     if request.auto_pause_after_seconds.is_some() {
         return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
-    }
-    if request.ingress_enabled == Some(true) {
-        return refuse("ingress_enabled", "ports cannot be published here");
     }
     match request.disk_mib {
         None | Some(0) => Ok(()),

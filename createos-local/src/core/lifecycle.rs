@@ -119,6 +119,7 @@ impl Core {
         let from = [State::Resuming];
         match self.inner.runtime.boot(boot_spec(&sandbox)).await {
             Ok(boot) => {
+                self.hear(&id, &slot).await;
                 let resumed = Change::Resumed(boot.spawn);
                 if let Some(running) = store.change(&id, &from, State::Running, resumed).await? {
                     self.try_install_ssh_pubkeys(&running).await;

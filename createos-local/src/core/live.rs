@@ -20,9 +20,9 @@ use crate::store::Sandbox;
 
 /// A sandbox that was running a moment ago.
 pub(crate) struct Live {
-    core: Core,
-    sandbox: Sandbox,
-    life: Life,
+    pub(super) core: Core,
+    pub(super) sandbox: Sandbox,
+    pub(super) life: Life,
 }
 
 /// How starting a command went.
@@ -84,12 +84,12 @@ fn not_running(sandbox: &Sandbox) -> CoreError {
     CoreError::Conflict(text)
 }
 
-fn ended() -> CoreError {
+pub(super) fn ended() -> CoreError {
     CoreError::Lost("the sandbox ended in the middle of this; part of it may have been done".into())
 }
 
 impl Live {
-    fn id(&self) -> &SandboxId {
+    pub(super) fn id(&self) -> &SandboxId {
         self.sandbox.id()
     }
 

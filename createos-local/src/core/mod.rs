@@ -13,7 +13,9 @@ mod lifecycle;
 mod live;
 mod metrics;
 mod names;
+mod ports;
 mod recover;
+mod self_signal;
 mod settings;
 mod slot;
 mod ssh;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use createos_sdk::SandboxId;
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -39,6 +41,8 @@ use slot::Slots;
 pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Resumed;
 pub(crate) use live::{Command, End, Started, Step};
+pub(crate) use ports::{Connection, Hold};
+pub(crate) use self_signal::{Guest, Guests, SelfSignal};
 pub(crate) use state::State;
 pub(crate) use token::{NewToken, TOKEN_PREFIX};
 pub(crate) use validate::shown;
@@ -75,6 +79,10 @@ pub(crate) struct Tuning {
     pub(crate) upload_stall: Duration,
     /// Whether sandboxes may ask for nesting.
     pub(crate) allow_nesting: bool,
+    /// How long a port inside may take to accept a connection.
+    pub(crate) connect_limit: Duration,
+    /// Connections into sandboxes at once, of all of them together.
+    pub(crate) max_connections: usize,
 }
 
 impl Default for Tuning {
@@ -89,6 +97,8 @@ impl Default for Tuning {
             max_upload: 500 << 20,
             upload_stall: Duration::from_secs(60),
             allow_nesting: false,
+            connect_limit: Duration::from_secs(10),
+            max_connections: 10_000,
         }
     }
 }
@@ -105,6 +115,10 @@ struct Inner {
     catalog: Catalog,
     tuning: Tuning,
     slots: Slots,
+    /// Room for connections into sandboxes.
+    room: Arc<Semaphore>,
+    /// To whoever serves what sandboxes say to the engine.
+    guests: mpsc::UnboundedSender<Guest>,
     /// Cancelled when the engine shuts down.
     stop: CancellationToken,
     /// Each task holds a clone; shutdown waits until all are dropped.
@@ -113,14 +127,16 @@ struct Inner {
 }
 
 impl Core {
-    /// Cleans up what an earlier engine left, then takes requests.
+    /// Cleans up what an earlier engine left, then takes requests. Comes with what must be
+    /// served for sandboxes to be heard.
     pub(crate) async fn start(
         store: Store,
         runtime: Arc<dyn Runtime>,
         catalog: Catalog,
         tuning: Tuning,
-    ) -> Result<Self, CoreError> {
+    ) -> Result<(Self, Guests), CoreError> {
         let (busy, idle) = mpsc::channel(1);
+        let (guests, received) = mpsc::unbounded_channel();
         let core = Self {
             inner: Arc::new(Inner {
                 store,
@@ -128,6 +144,8 @@ impl Core {
                 catalog,
                 tuning,
                 slots: Slots::default(),
+                room: Arc::new(Semaphore::new(tuning.max_connections)),
+                guests,
                 stop: CancellationToken::new(),
                 busy: std::sync::Mutex::new(Some(busy)),
                 idle: tokio::sync::Mutex::new(idle),
@@ -135,7 +153,7 @@ impl Core {
         };
         core.recover().await?;
         core.start_upkeep();
-        Ok(core)
+        Ok((core, received))
     }
 
     pub(crate) fn tuning(&self) -> &Tuning {

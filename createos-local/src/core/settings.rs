@@ -31,16 +31,15 @@ impl Core {
             let message = format!("{what}; {}", super::NOT_YET);
             Err(CoreError::NotAvailable { field, message })
         };
-        if patch.ingress_enabled == Some(true) {
-            return refuse("ingress_enabled", "ports cannot be published here");
-        }
         if patch.auto_pause_after_seconds.is_some() && patch.disable_auto_pause != Some(true) {
             return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
         }
-        match patch.ingress_enabled {
-            None => Ok(sandbox),
-            Some(enabled) => changed(self.inner.store.set_ingress(id, &PATCHABLE, enabled).await?),
+        let Some(enabled) = patch.ingress_enabled else { return Ok(sandbox) };
+        let sandbox = changed(self.inner.store.set_ingress(id, &PATCHABLE, enabled).await?)?;
+        if let Some(slot) = self.inner.slots.get_existing(id).filter(|_| !enabled) {
+            slot.show_visitors_out();
         }
+        Ok(sandbox)
     }
 
     /// Adds SSH keys, in one spelling and each once, and puts them where the sandbox's SSH

@@ -6,16 +6,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use createos_sdk::SandboxId;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+/// Visitors that one sandbox may have at once.
+pub(super) const MAX_VISITS: usize = 1000;
+
 /// One sandbox's lock and interrupt.
-#[derive(Default)]
 pub(super) struct Slot {
     /// Held by whoever boots, stops or removes the sandbox.
     pub(super) work: Arc<tokio::sync::Mutex<()>>,
     life: Mutex<CancellationToken>,
     /// Lives that are held.
     held: Arc<AtomicUsize>,
+    /// Room for visitors. They need no key, so they could be any number.
+    pub(super) visits: Arc<Semaphore>,
+    ingress: Mutex<CancellationToken>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            work: Arc::default(),
+            life: Mutex::default(),
+            held: Arc::default(),
+            visits: Arc::new(Semaphore::new(MAX_VISITS)),
+            ingress: Mutex::default(),
+        }
+    }
 }
 
 /// Held by everything that goes on in a sandbox: a command, a transfer, a connection.
@@ -54,6 +72,21 @@ impl Slot {
     #[cfg(test)]
     fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Cancelled when this life of the sandbox ends; for what is no activity of its own.
+    pub(super) fn end_of_life(&self) -> CancellationToken {
+        lock(&self.life).clone()
+    }
+
+    /// Cancelled when ingress is turned off. Take it before looking whether it is on.
+    pub(super) fn end_of_ingress(&self) -> CancellationToken {
+        lock(&self.ingress).clone()
+    }
+
+    /// Ends every visit; later ones last until the next call.
+    pub(super) fn show_visitors_out(&self) {
+        std::mem::take(&mut *lock(&self.ingress)).cancel();
     }
 
     /// Begins a new life; the caller holds `work`.

@@ -1,0 +1,93 @@
+//! The way for a sandbox to ask something of the engine (api.md 5.11).
+
+use createos_sdk::SandboxId;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::slot::Slot;
+use super::{Core, CoreError, NOT_YET};
+
+/// The port of the sandbox's loopback on which the engine listens.
+const PORT: u16 = 1029;
+
+/// The longest reason that is kept, in characters.
+const REASON: usize = 128;
+
+/// A sandbox to be heard.
+pub(crate) struct Guest {
+    pub(crate) id: SandboxId,
+    pub(crate) listener: TcpListener,
+    /// Cancelled when this life of the sandbox ends.
+    pub(crate) end: CancellationToken,
+}
+
+/// Sandboxes to be heard, as they start.
+pub(crate) type Guests = mpsc::UnboundedReceiver<Guest>;
+
+/// What a sandbox can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SelfSignal {
+    Pause,
+    Delete,
+}
+
+impl Core {
+    /// Listens to a sandbox that has just been booted or restored; nothing else can listen
+    /// there after this. A sandbox that cannot be heard is one that runs all the same.
+    pub(super) async fn hear(&self, id: &SandboxId, slot: &Slot) {
+        let end = slot.end_of_life();
+        match self.inner.runtime.listen(id, PORT).await {
+            Ok(listener) => {
+                // Nobody serves any more: the engine is shutting down.
+                let _ = self.inner.guests.send(Guest { id: id.clone(), listener, end });
+            }
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "the sandbox cannot signal the engine");
+            }
+        }
+    }
+
+    /// Whether a signal could be obeyed: it is answered before it is.
+    pub(crate) fn knows(&self, signal: SelfSignal) -> Result<(), CoreError> {
+        match signal {
+            SelfSignal::Delete => Ok(()),
+            SelfSignal::Pause => {
+                let message = format!("sandboxes cannot pause here; {NOT_YET}");
+                Err(CoreError::NotAvailable { field: "pause", message })
+            }
+        }
+    }
+
+    /// Does what a sandbox asked for itself.
+    pub(crate) async fn obey(
+        &self,
+        id: &SandboxId,
+        signal: SelfSignal,
+        reason: Option<&str>,
+    ) -> Result<(), CoreError> {
+        let reason = kept(reason.unwrap_or_default());
+        tracing::info!(sandbox = %id, ?signal, ?reason, "a signal from inside");
+        match signal {
+            SelfSignal::Delete => self.destroy(id).await.map(drop),
+            SelfSignal::Pause => self.knows(signal),
+        }
+    }
+}
+
+/// What is kept of a reason.
+fn kept(reason: &str) -> String {
+    reason.chars().take(REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        assert_eq!(kept("night run"), "night run");
+        assert_eq!(kept(&"ä".repeat(128)), "ä".repeat(128));
+        assert_eq!(kept(&"ä".repeat(129)), "ä".repeat(128));
+    }
+}
