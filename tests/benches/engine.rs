@@ -3,71 +3,31 @@
 //! The engine runs in a process of its own, so that its memory can be told from the
 //! client's. Everything that has a peer is measured beside it in the same run.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod common;
+
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{Outcome, SHAPE, Server, millis, rate, row, spread};
 use createos_sdk::{Client, ExecEvent, Upload};
 use futures::{StreamExt, TryStreamExt};
 
-const SHAPE: &str = "s-1vcpu-256mb";
 const TRANSFER: u64 = 500 << 20;
 const STREAM: u64 = 100_000_000;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["engine"] => serve().await,
+        ["engine"] => common::serve().await,
         ["transfer", direction, url, key, id] => transfer(direction, url, key, id).await,
         _ => measure().await,
     }
 }
 
-/// The engine's process: says where it is, then serves until its input ends.
-async fn serve() -> Outcome<()> {
-    let engine = createos_local::Engine::builder().ephemeral().start().await?;
-    println!("{} {}", engine.url(), engine.api_key().expose());
-    tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await?;
-    engine.shutdown().await;
-    Ok(())
-}
-
-struct Server {
-    process: Child,
-    url: String,
-    key: String,
-}
-
-impl Server {
-    fn start() -> Outcome<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("engine")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let (url, key) = line.trim().split_once(' ').ok_or("the engine did not start")?;
-        Ok(Self { url: url.to_owned(), key: key.to_owned(), process })
-    }
-
-    fn client(&self) -> Outcome<Client> {
-        Ok(Client::builder().base_url(&self.url).api_key(self.key.as_str()).build()?)
-    }
-
-    fn official(&self) -> Outcome<createos::Client> {
-        let client = createos::Client::builder().base_url(&self.url).api_key(&self.key);
-        Ok(client.timeout(Duration::from_secs(600)).build()?)
-    }
-
-    fn end(mut self) -> Outcome<()> {
-        drop(self.process.stdin.take());
-        self.process.wait()?;
-        Ok(())
-    }
+fn official(server: &Server) -> Outcome<createos::Client> {
+    let client = createos::Client::builder().base_url(&server.url).api_key(&server.key);
+    Ok(client.timeout(Duration::from_secs(600)).build()?)
 }
 
 async fn measure() -> Outcome<()> {
@@ -103,7 +63,7 @@ async fn creation(server: &Server) -> Outcome<()> {
 
 async fn commands(server: &Server) -> Outcome<()> {
     let sandbox = server.client()?.create_sandbox(SHAPE).await?;
-    let official = server.official()?.sandbox(sandbox.id().as_str()).await?;
+    let official = official(server)?.sandbox(sandbox.id().as_str()).await?;
     let (mut ours, mut theirs) = (vec![], vec![]);
     for _ in 0..300 {
         let began = Instant::now();
@@ -124,13 +84,13 @@ async fn commands(server: &Server) -> Outcome<()> {
 async fn crowd(server: &Server) -> Outcome<()> {
     const COUNT: u64 = 50;
     let client = server.client()?;
-    let before = (available_memory()?, resident(server.process.id(), "VmRSS")?);
+    let before = (available_memory()?, resident(server.pid(), "VmRSS")?);
     let began = Instant::now();
     let creations = (0..COUNT).map(|_| async { client.create_sandbox(SHAPE).await });
     let sandboxes = futures::future::try_join_all(creations).await?;
     row("50 sandboxes at once", &millis(began.elapsed()));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = (available_memory()?, resident(server.process.id(), "VmRSS")?);
+    let after = (available_memory()?, resident(server.pid(), "VmRSS")?);
     let of_machine = before.0.saturating_sub(after.0) / COUNT;
     let of_engine = after.1.saturating_sub(before.1) / COUNT;
     row(
@@ -156,7 +116,7 @@ async fn streams(server: &Server) -> Outcome<()> {
     let ours = began.elapsed();
     assert_eq!(received, STREAM);
 
-    let official = server.official()?.sandbox(sandbox.id().as_str()).await?;
+    let official = official(server)?.sandbox(sandbox.id().as_str()).await?;
     let request = createos::RunCommandRequest {
         command: "sh".into(),
         arguments: vec!["-c".into(), script],
@@ -181,13 +141,13 @@ async fn streams(server: &Server) -> Outcome<()> {
 async fn transfers(server: &Server) -> Outcome<()> {
     let sandbox = server.client()?.create_sandbox("s-2vcpu-2gb").await?;
     for direction in ["up", "down"] {
-        reset_peak(server.process.id());
+        reset_peak(server.pid());
         let output = Command::new(std::env::current_exe()?)
             .args(["transfer", direction, &server.url, &server.key, sandbox.id().as_str()])
             .stderr(Stdio::inherit())
             .output()?;
         let told = String::from_utf8(output.stdout)?;
-        let engine = resident(server.process.id(), "VmHWM")? / 1024;
+        let engine = resident(server.pid(), "VmHWM")? / 1024;
         row(&format!("500 MiB {direction}"), &format!("{}, {engine} MiB engine peak", told.trim()));
     }
     sandbox.destroy().await?;
@@ -214,24 +174,6 @@ async fn transfer(direction: &str, url: &str, key: &str, id: &str) -> Outcome<()
     let peak = resident(std::process::id(), "VmHWM")? / 1024;
     println!("{}, {peak} MiB client peak", rate(TRANSFER, began.elapsed()));
     Ok(())
-}
-
-fn row(what: &str, result: &str) {
-    println!("| {what} | {result} |");
-}
-
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    format!("median {}, p95 {}", millis(at(50)), millis(at(95)))
-}
-
-fn millis(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
-}
-
-fn rate(bytes: u64, time: Duration) -> String {
-    format!("{:.0} MB/s", bytes as f64 / time.as_secs_f64() / 1e6)
 }
 
 /// A field of `/proc/PID/status` in KiB.
