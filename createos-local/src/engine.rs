@@ -140,7 +140,8 @@ impl EngineBuilder {
     }
 
     /// Listens on this address; call it again for more, `[::1]:0` for example. The default is
-    /// `127.0.0.1` with a free port.
+    /// `127.0.0.1` with a free port. Beside `127.0.0.1` it also takes the same port of `::1`,
+    /// where that is to be had, because names below `localhost` may lead there.
     ///
     /// Whoever reaches the address and has the key controls every sandbox, and the connection
     /// is not encrypted: outside loopback, put a TLS proxy in front.

@@ -13,7 +13,8 @@ mod guest {
         sandbox.files().write("/root/server.py", SERVER).await.expect("write");
         let script = format!(
             "nohup /usr/bin/python3 /root/server.py {mode} {address} {port} >/root/{port} 2>&1 &
-             until grep -q . /root/{port}; do sleep 0.01; done; cat /root/{port}"
+             timeout 20 sh -c 'until grep -q . /root/{port}; do sleep 0.01; done'
+             cat /root/{port}"
         );
         let said = sandbox.command("sh").args(["-c", &script]).output().await.expect("exec");
         assert_eq!(said.stdout_str().expect("text"), "ready\n");

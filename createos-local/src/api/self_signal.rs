@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Fail, success};
 use super::query::Query;
-use crate::core::{Core, CoreError, Guest, Guests, SelfSignal};
+use crate::core::{Core, Guest, Guests, SelfSignal, shown};
 
 /// Connections of one sandbox at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 8;
@@ -81,7 +81,7 @@ async fn answer(core: &Core, stream: TcpStream) -> Option<Asked> {
                 *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
                 success(StatusCode::ACCEPTED, json!({ "ok": true }))
             }
-            Err(refusal) => refusal,
+            Err(fail) => refused(fail),
         };
         Ok::<_, Infallible>(response)
     });
@@ -97,26 +97,31 @@ async fn answer(core: &Core, stream: TcpStream) -> Option<Asked> {
     asked.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read<B>(core: &Core, request: &Request<B>) -> Result<Asked, Response> {
+fn read<B>(core: &Core, request: &Request<B>) -> Result<Asked, Fail> {
     let signal = match request.uri().path() {
         "/self/pause" => SelfSignal::Pause,
         "/self/delete" => SelfSignal::Delete,
-        path => return Err(no_such(path).into_response()),
+        path => {
+            let message = format!("no such route: {}", shown(path));
+            return Err(Fail::new(StatusCode::NOT_FOUND, message));
+        }
     };
     if request.method() != Method::POST {
-        let fail = Fail::new(StatusCode::METHOD_NOT_ALLOWED, "send a POST");
-        return Err(([(ALLOW, HeaderValue::from_static("POST"))], fail).into_response());
+        return Err(Fail::new(StatusCode::METHOD_NOT_ALLOWED, "send a POST"));
     }
     if request.headers().contains_key(ORIGIN) {
         // A page that a browser inside shows is not the sandbox's own will.
-        let fail = Fail::new(StatusCode::FORBIDDEN, "not for pages in a browser");
-        return Err(fail.into_response());
+        return Err(Fail::new(StatusCode::FORBIDDEN, "not for pages in a browser"));
     }
-    core.knows(signal).map_err(|error: CoreError| Fail::from(error).into_response())?;
+    core.knows(signal)?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     Ok(Asked { signal, reason: query.get("reason").map(str::to_owned) })
 }
 
-fn no_such(path: &str) -> Fail {
-    Fail::new(StatusCode::NOT_FOUND, format!("no such route: {}", crate::core::shown(path)))
+fn refused(fail: Fail) -> Response {
+    let mut response = fail.into_response();
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
 }

@@ -30,7 +30,8 @@ impl Machine {
         file.commit().await.expect("commit");
         let script = format!(
             "nohup /usr/bin/python3 /root/server.py {address} {port} >/root/{port} 2>&1 &
-             until grep -q . /root/{port}; do sleep 0.01; done; cat /root/{port}"
+             timeout 20 sh -c 'until grep -q . /root/{port}; do sleep 0.01; done'
+             cat /root/{port}"
         );
         assert_eq!(self.run(&script).await.0, "ready\n");
     }
