@@ -1,0 +1,117 @@
+//! The rest of the official crate's methods against our engine: settings, ports, and a plain
+//! refusal for each feature that this engine does not have.
+
+use std::time::Duration;
+
+use createos::{
+    AttachDiskOptions, Client, ComputerScreenOptions, CreateSandboxRequest, DetachDiskOptions,
+    Error, ExecOptions, GetTemplateOptions, HostPublic, Instance, ListSandboxesOptions,
+    NetworkCreateRequest, PaginationOptions, RunCommandRequest, TemplateCreateRequest,
+    TemplateLogsOptions, WaitOptions,
+};
+use createos_local::Engine;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
+
+async fn start() -> (Engine, Client, Instance) {
+    let engine = Engine::builder().ephemeral().start().await.expect("the engine starts");
+    let client = Client::builder().base_url(engine.url()).api_key(engine.api_key().expose());
+    let client = client.without_retry().build().expect("the official client");
+    let request = CreateSandboxRequest { shape: "s-1vcpu-256mb".into(), ..Default::default() };
+    let sandbox = client.create_sandbox(request).await.expect("create");
+    (engine, client, sandbox)
+}
+
+/// The status of an answer that says no.
+#[track_caller]
+fn refused<T>(outcome: Result<T, Error>) -> u16 {
+    match outcome.err().expect("it was not refused") {
+        Error::Api(error) => {
+            assert!(!error.message.is_empty());
+            error.status.as_u16()
+        }
+        other => panic!("not an answer of the API: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn settings_change_and_are_seen() {
+    let (engine, _, sandbox) = start().await;
+    assert_eq!(sandbox.add_ssh_public_keys(vec![KEY.into()]).await.expect("keys"), 1);
+    sandbox.set_ingress(true).await.expect("ingress on");
+    let url = sandbox.preview_url(8000).expect("an address");
+    assert!(url.host_str().expect("a host").ends_with(".localhost"), "{url}");
+    sandbox.set_ingress(false).await.expect("ingress off");
+    assert!(sandbox.preview_url(8000).is_err());
+    let ten = Some(Duration::from_secs(600));
+    sandbox.set_auto_pause(ten).await.expect("auto-pause");
+    assert_eq!(sandbox.data().auto_pause_after_seconds, Some(600));
+    sandbox.set_auto_pause(None).await.expect("no auto-pause");
+    sandbox.refresh().await.expect("refresh");
+    assert_eq!(sandbox.data().auto_pause_after_seconds, None);
+    assert_eq!(sandbox.data().ssh_public_keys, [KEY]);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_port_is_waited_for() {
+    let (engine, client, sandbox) = start().await;
+    let serve = "(sleep 0.3; exec python3 -m http.server 8000) >/dev/null 2>&1 </dev/null &";
+    let serve = RunCommandRequest {
+        command: "sh".into(),
+        arguments: vec!["-c".into(), serve.into()],
+        ..Default::default()
+    };
+    sandbox.run_command(serve, ExecOptions::default()).await.expect("serve");
+    sandbox.wait_for_port(None, 8000, Duration::from_secs(20)).await.expect("it listens");
+    let never = sandbox.wait_for_port(None, 8001, Duration::from_secs(1)).await;
+    assert!(matches!(never, Err(Error::Timeout(_))), "{never:?}");
+    sandbox.wait_until_running(WaitOptions::default()).await.expect("running");
+    let paused = ListSandboxesOptions { status: Some("paused".into()), ..Default::default() };
+    assert!(client.sandboxes(paused).await.expect("list").is_empty());
+    let hosts: Result<Vec<HostPublic>, _> = client.hosts().await;
+    assert_eq!(refused(hosts), 403);
+    engine.shutdown().await;
+}
+
+/// Whoever meets one of these knows what is missing, and nothing pretends to have been done.
+#[tokio::test]
+async fn what_is_not_built_says_so() {
+    let (engine, client, sandbox) = start().await;
+    let page = PaginationOptions::default;
+    let missing = 501;
+    let networks = client.networks();
+    assert_eq!(refused(networks.list(page()).await), missing);
+    let new = NetworkCreateRequest { name: "mesh".into() };
+    assert_eq!(refused(networks.create(new).await), missing);
+    assert_eq!(refused(networks.get("mesh").await), missing);
+    assert_eq!(refused(networks.delete("mesh").await), missing);
+    assert_eq!(refused(sandbox.attach_network("mesh").await), missing);
+    assert_eq!(refused(sandbox.detach_network("mesh").await), missing);
+
+    let disks = client.disks();
+    assert_eq!(refused(disks.list(page()).await), missing);
+    assert_eq!(refused(disks.get("data").await), missing);
+    assert_eq!(refused(disks.delete("data").await), missing);
+    assert_eq!(refused(disks.create(Default::default()).await), missing);
+    assert_eq!(refused(disks.rotate_credentials("data", Default::default()).await), missing);
+    let attach = AttachDiskOptions { disk_id: "d".into(), mount_path: "/m".into(), sub_path: None };
+    assert_eq!(refused(sandbox.attach_disk(attach).await), missing);
+    let detach = DetachDiskOptions { disk_id: "d".into(), mount_path: "/m".into() };
+    assert_eq!(refused(sandbox.detach_disk(detach).await), missing);
+
+    let templates = client.templates();
+    assert_eq!(refused(templates.list(page()).await), missing);
+    let new = TemplateCreateRequest { name: "t".into(), dockerfile: "FROM x".into(), base: None };
+    assert_eq!(refused(templates.create(new).await), missing);
+    assert_eq!(refused(templates.get("t", GetTemplateOptions::default()).await), missing);
+    assert_eq!(refused(templates.delete("t").await), missing);
+    assert_eq!(refused(templates.logs("t", TemplateLogsOptions::default()).await), missing);
+    assert_eq!(refused(templates.follow_logs("t", TemplateLogsOptions::default()).await), missing);
+
+    assert_eq!(refused(sandbox.set_egress(vec!["example.org".into()]).await), missing);
+    assert_eq!(refused(sandbox.recharge_bandwidth(1 << 30).await), missing);
+    assert_eq!(refused(sandbox.computer().screen(ComputerScreenOptions::default()).await), missing);
+    engine.shutdown().await;
+}
