@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rustix::net::Shutdown;
 use rustix::net::sockopt;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Enough for everything but bulk transfers.
@@ -47,7 +48,12 @@ pub(crate) fn reset(stream: TcpStream) {
 async fn pump(Side { stream: from, early }: &Side, to: &TcpStream) -> io::Result<()> {
     write_all(to, early).await?;
     loop {
-        from.readable().await?;
+        tokio::select! {
+            ready = from.readable() => ready?,
+            // Somebody who ended one direction and then went away would otherwise be kept
+            // until the other side says something.
+            _ = to.ready(Interest::ERROR) => return Err(io::ErrorKind::ConnectionReset.into()),
+        }
         // Only while something comes: thousands of idle connections need no memory.
         let mut buffer = Buffer::small();
         loop {
@@ -150,6 +156,16 @@ mod tests {
         sender.await.unwrap().unwrap();
         carried.await.unwrap().unwrap();
         assert_eq!(LARGE_BUFFERS.lock().unwrap().used, 0);
+    }
+
+    #[tokio::test]
+    async fn somebody_who_ends_and_then_goes_away_is_not_waited_for() {
+        let ((mut client, a), (mut server, b)) = (pair().await, pair().await);
+        let carried = tokio::spawn(async move { relay(&a, &b).await });
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        reset(client);
+        carried.await.unwrap().unwrap_err();
     }
 
     #[tokio::test]
