@@ -339,7 +339,11 @@ fn raise_file_limit() -> usize {
 
 /// The port at which programs on this machine reach the engine by `localhost`.
 fn loopback_port(addrs: &[SocketAddr]) -> Option<u16> {
-    let local = |addr: &&SocketAddr| addr.ip().is_loopback() || addr.ip().is_unspecified();
+    // Where names below `localhost` lead, and no other address of loopback.
+    let local = |addr: &&SocketAddr| {
+        let ip = addr.ip();
+        ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified()
+    };
     addrs.iter().find(local).map(SocketAddr::port)
 }
 
@@ -397,5 +401,31 @@ fn state_error(error: StoreError, path: &Path) -> EngineError {
             EngineError::StateTooNew { path, found, supported }
         }
         error => EngineError::State { path, reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_published_where_names_below_localhost_lead() {
+        let port = |addrs: &[&str]| {
+            loopback_port(&addrs.iter().map(|addr| addr.parse().unwrap()).collect::<Vec<_>>())
+        };
+        assert_eq!(port(&["192.0.2.7:1", "127.0.0.1:2", "[::1]:3"]), Some(2));
+        assert_eq!(port(&["[::1]:3"]), Some(3));
+        assert_eq!(port(&["0.0.0.0:4"]), Some(4));
+        assert_eq!(port(&["192.0.2.7:1", "127.0.0.2:2"]), None);
+    }
+
+    #[tokio::test]
+    async fn the_default_is_both_loopback_addresses_with_one_port() {
+        let listeners = bind(&[]).await.unwrap();
+        let port = listeners[0].0.port();
+        assert_eq!(listeners[0].0, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        // Without IPv6, or with a busy port there, the first alone.
+        assert!(listeners[1..].iter().all(|(addr, _)| addr.ip() == Ipv6Addr::LOCALHOST));
+        assert!(listeners[1..].iter().all(|(addr, _)| addr.port() == port));
     }
 }

@@ -8,6 +8,7 @@ mod base;
 mod helpers;
 mod packets;
 mod seccomp;
+mod socket_filter;
 mod sockets;
 mod storage;
 #[cfg(test)]
@@ -101,7 +102,7 @@ impl Namespaces {
             agent_layer: helpers.agent_layer,
             seccomp: seccomp::filters()?,
             nesting_seccomp: seccomp::nesting_filters()?,
-            socket_filter: seccomp::socket_maker()?,
+            socket_filter: socket_filter::filter()?,
         };
         let (events, received) = mpsc::unbounded_channel();
         let warden =

@@ -16,7 +16,7 @@ use seccompiler::{
 
 use crate::runtime::RuntimeError;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Both filters as packed BPF, in the order in which they must be loaded.
 pub(crate) fn filters() -> Result<Vec<Vec<u8>>, RuntimeError> {
@@ -51,30 +51,11 @@ fn build(
     Ok(programs.iter().map(pack).collect())
 }
 
-/// The filter of socket makers: make TCP sockets, hand them over, nothing else.
-pub(crate) fn socket_maker() -> Result<Vec<u8>, RuntimeError> {
-    let build = || {
-        let mut rules: Rules = MAKER.iter().map(|call| (*call, Vec::new())).collect();
-        let is = |index, length, value: c_int| {
-            let value = u64::from(value.cast_unsigned());
-            SeccompCondition::new(index, length, SeccompCmpOp::Eq, value)
-        };
-        let word = || SeccompCmpArgLen::Dword;
-        let kind = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-        let tcp = |family| {
-            SeccompRule::new(vec![is(0, word(), family)?, is(1, word(), kind)?, is(2, word(), 0)?])
-        };
-        rules.insert(SYS_socket, vec![tcp(AF_INET)?, tcp(AF_INET6)?]);
-        compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
-    };
-    build().map(|program| pack(&program)).map_err(unsupported)
-}
-
-fn unsupported(error: seccompiler::BackendError) -> RuntimeError {
+pub(super) fn unsupported(error: seccompiler::BackendError) -> RuntimeError {
     RuntimeError::Unsupported(format!("cannot build the system call filter: {error}"))
 }
 
-fn compile(
+pub(super) fn compile(
     rules: Rules,
     otherwise: SeccompAction,
     matched: SeccompAction,
@@ -84,7 +65,7 @@ fn compile(
 }
 
 /// Each instruction as the kernel reads it: code, two jumps, operand.
-fn pack(program: &BpfProgram) -> Vec<u8> {
+pub(super) fn pack(program: &BpfProgram) -> Vec<u8> {
     let instructions = program.iter();
     instructions
         .flat_map(|instruction| {
@@ -132,21 +113,6 @@ fn namespaces() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     // answers ENOSYS, and every C library then uses clone.
     namespaces.into_iter().map(|flag| SeccompRule::new(vec![has_bit(flag)?])).collect()
 }
-
-/// Beside `socket`, of which only some kinds are made.
-const MAKER: &[c_long] = &[
-    SYS_bind,
-    SYS_close,
-    SYS_exit_group,
-    SYS_listen,
-    #[cfg(target_arch = "x86_64")]
-    SYS_poll,
-    SYS_ppoll,
-    SYS_recvfrom,
-    SYS_restart_syscall,
-    SYS_sendmsg,
-    SYS_setsockopt,
-];
 
 const REFUSED: &[c_long] = &[
     SYS_acct,
