@@ -3,7 +3,7 @@
 use crate::exec::Exec;
 use crate::protocol::{Failure, HEADER, MAX_PAYLOAD, Reply, Request, VERSION, parse_header};
 use crate::sys::{POLLIN, POLLOUT, PollFd};
-use crate::{files, sys};
+use crate::{files, rest, sys};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::slice::Iter;
@@ -145,6 +145,7 @@ impl Connection {
     fn begin(&mut self, request: Request) -> io::Result<()> {
         match request {
             Request::Ping => self.finish(&Reply::Pong { version: VERSION }),
+            Request::Look => self.finish(&Reply::AtRest(rest::is_at_rest())),
             Request::Exec { argv, env } => match Exec::start(&argv, &env) {
                 Ok(exec) => {
                     self.output.extend(Reply::Ready.to_frame());

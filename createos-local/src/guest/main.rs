@@ -11,6 +11,7 @@ mod connection;
 mod exec;
 mod files;
 mod protocol;
+mod rest;
 #[path = "../sys/mod.rs"]
 mod sys;
 

@@ -24,6 +24,8 @@ pub(crate) const HEADER: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     Ping,
+    /// Asks whether anything would be lost if the machine ended.
+    Look,
     Exec {
         /// Program and arguments; never empty.
         argv: Vec<String>,
@@ -53,6 +55,8 @@ pub(crate) enum Reply {
     Pong {
         version: u32,
     },
+    /// No process runs but the agent, and there is nothing in memory that files do not hold.
+    AtRest(bool),
     /// The command runs, or the file is ready to be written.
     Ready,
     /// Size of the file that follows.
@@ -117,6 +121,7 @@ impl Request {
         let writer = Writer::default();
         match self {
             Self::Ping => frame(0, &[]),
+            Self::Look => frame(32, &[]),
             Self::Exec { argv, env } => {
                 frame(1, &writer.texts(texts(argv)).texts(texts(env)).finish())
             }
@@ -129,6 +134,7 @@ impl Request {
         let mut reader = Reader::new(payload);
         let request = match kind {
             0 => Self::Ping,
+            32 => Self::Look,
             1 => {
                 let argv = owned(reader.texts()?);
                 if argv.is_empty() {
@@ -189,6 +195,7 @@ impl Reply {
         let writer = Writer::default();
         match self {
             Self::Pong { version } => frame(0, &writer.u32(*version).finish()),
+            Self::AtRest(is_so) => frame(32, &writer.u32(u32::from(*is_so)).finish()),
             Self::Ready => frame(1, &[]),
             Self::Size(size) => frame(2, &writer.u64(*size).finish()),
             Self::Stdout(bytes) => frame(3, bytes),
@@ -213,6 +220,11 @@ impl Reply {
         let mut reader = Reader::new(&payload);
         let reply = match kind {
             0 => Self::Pong { version: reader.u32()? },
+            32 => Self::AtRest(match reader.u32()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed),
+            }),
             1 => Self::Ready,
             2 => Self::Size(reader.u64()?),
             6 => Self::Exited(reader.i32()?),
@@ -243,6 +255,7 @@ mod tests {
     fn requests_round_trip() {
         for request in [
             Request::Ping,
+            Request::Look,
             Request::Exec { argv: vec!["ls".into(), "-l".into()], env: vec!["A=b".into()] },
             Request::ReadFile { path: "/etc/hosts".into() },
             Request::WriteFile { path: b"/tmp/\xff".into() },
@@ -256,6 +269,8 @@ mod tests {
     fn replies_and_input_round_trip() {
         for reply in [
             Reply::Pong { version: 3 },
+            Reply::AtRest(true),
+            Reply::AtRest(false),
             Reply::Ready,
             Reply::Size(1 << 33),
             Reply::Stdout(vec![0, 255]),

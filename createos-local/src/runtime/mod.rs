@@ -51,6 +51,36 @@ pub(crate) struct BootInfo {
     pub(crate) spawn: Duration,
 }
 
+/// How a paused sandbox is kept until it is resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum Saved {
+    /// Its memory and processes are on disk: nothing runs, and nothing can get lost.
+    Memory,
+    /// Its processes stand still in this machine's memory. They end with the engine.
+    Frozen,
+    /// Nothing ran that would have been worth keeping, so it was ended; its files are all.
+    Files,
+}
+
+impl Saved {
+    const ALL: [Self; 3] = [Self::Memory, Self::Frozen, Self::Files];
+
+    /// The word in the store.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Frozen => "frozen",
+            Self::Files => "files",
+        }
+    }
+
+    /// Reads the word of [`Saved::as_str`].
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|saved| saved.as_str() == word)
+    }
+}
+
 /// One command to run in a sandbox.
 #[derive(Debug, Clone)]
 pub(crate) struct ExecSpec {
@@ -132,6 +162,24 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// Ends every process of a sandbox and removes its files. Idempotent.
     fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Makes a running sandbox stand still and says how it is kept. On an error it runs on as
+    /// before, or its end is told as that of any other.
+    fn pause<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Saved, RuntimeError>>;
+
+    /// Lets a paused sandbox run on. On an error it does not run; its files stay.
+    fn resume(&self, spec: BootSpec, saved: Saved)
+    -> BoxFuture<'_, Result<BootInfo, RuntimeError>>;
+
+    /// Gives a new sandbox what a paused one has, as of the pause, and says how the new one
+    /// is kept: it can be resumed from then on. Nobody resumes or removes the source
+    /// meanwhile. After an error it can be tried again.
+    fn fork<'a>(
+        &'a self,
+        source: &'a SandboxId,
+        saved: Saved,
+        child: BootSpec,
+    ) -> BoxFuture<'a, Result<Saved, RuntimeError>>;
 
     /// Starts a command. A program that cannot be started is `RuntimeError::NotStarted`.
     fn exec<'a>(

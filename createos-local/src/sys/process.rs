@@ -23,6 +23,8 @@ const WNOHANG: c_int = 1;
 
 pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const SIGTERM: c_int = 15;
+pub(crate) const SIGCONT: c_int = 18;
+pub(crate) const SIGSTOP: c_int = 19;
 
 #[repr(C)]
 #[derive(Default)]

@@ -155,9 +155,13 @@ struct GroupDir {
 impl Group {
     /// The version 2 group, which a process can be started in.
     pub(crate) fn unified(&self) -> Result<Option<OwnedFd>> {
-        let group = self.dirs.iter().find(|group| group.unified);
-        let open = |group: &GroupDir| File::open(&group.dir).context("open a control group");
-        Ok(group.map(open).transpose()?.map(OwnedFd::from))
+        let open = |dir| File::open(dir).context("open a control group");
+        Ok(self.unified_dir().map(open).transpose()?.map(OwnedFd::from))
+    }
+
+    /// Where that one is.
+    pub(crate) fn unified_dir(&self) -> Option<&Path> {
+        self.dirs.iter().find(|group| group.unified).map(|group| group.dir.as_path())
     }
 
     /// Lets `owner` make groups of its own below the version 2 group, within bounds. The
@@ -185,8 +189,8 @@ impl Group {
     }
 
     pub(crate) fn kill(&self) {
-        if let Some(group) = self.dirs.iter().find(|group| group.unified) {
-            let _ = fs::write(group.dir.join("cgroup.kill"), "1");
+        if let Some(dir) = self.unified_dir() {
+            let _ = fs::write(dir.join("cgroup.kill"), "1");
         }
     }
 

@@ -86,6 +86,7 @@ impl Host {
                 group,
                 range: index,
                 state: State::Launching(launch),
+                freeze: None,
             }),
             Err(error) => {
                 group.try_remove();

@@ -9,6 +9,7 @@ mod cgroup;
 #[path = "../codec.rs"]
 mod codec;
 mod failure;
+mod freeze;
 mod inside;
 mod launcher;
 mod layers;
@@ -123,7 +124,9 @@ impl<'a> Warden<'a> {
                 vec![PollFd::new(self.socket, POLLIN), PollFd::new(&self.signals, POLLIN)];
             let statuses = self.sandboxes.iter().filter_map(Sandbox::launch_status);
             poll.extend(statuses.map(|pipe| PollFd::new(pipe, POLLIN)));
-            let timeout = (!self.draining.is_empty()).then_some(DRAIN_STEP_MS);
+            let is_waiting =
+                !self.draining.is_empty() || self.sandboxes.iter().any(Sandbox::is_freezing);
+            let timeout = is_waiting.then_some(DRAIN_STEP_MS);
             sys::poll_fds(&mut poll, timeout).context("wait for work")?;
 
             self.advance_launches();
@@ -132,6 +135,7 @@ impl<'a> Warden<'a> {
                 self.reap();
             }
             self.drain();
+            self.advance_freezes();
             if poll[0].is_readable() {
                 match sys::receive_packet(self.socket, &mut buffer).context("receive a command")? {
                     Some(length) => self.obey(Command::parse(&buffer[..length])?),
@@ -147,6 +151,16 @@ impl<'a> Warden<'a> {
             Command::Configure(_) => {}
             Command::Boot(boot) => self.boot(boot),
             Command::Stop { ticket, id } => self.stop(ticket, &id),
+            Command::Freeze { ticket, id } => {
+                if let Some(report) = self.of(ticket, &id, |sandbox| sandbox.freeze(ticket)) {
+                    self.report(&report);
+                }
+            }
+            Command::Thaw { ticket, id } => {
+                if let Some(report) = self.of(ticket, &id, |sandbox| Some(sandbox.thaw(ticket))) {
+                    self.report(&report);
+                }
+            }
             Command::Abandon { boot } => {
                 self.queued.retain(|queued| queued.ticket != boot);
                 if let Some(sandbox) = self.sandboxes.iter_mut().find(|s| s.boot == boot) {
@@ -167,6 +181,30 @@ impl<'a> Warden<'a> {
         match started {
             Ok(end) => send(self.socket, &Report::MakesSockets { ticket }, Some(end.as_fd())),
             Err(error) => self.report(&Report::Failed { ticket, message: error.to_string() }),
+        }
+    }
+
+    /// What there is to report after this was done to a sandbox.
+    fn of(
+        &mut self,
+        ticket: u64,
+        id: &str,
+        work: impl FnOnce(&mut Sandbox) -> Option<Report>,
+    ) -> Option<Report> {
+        match self.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
+            Some(sandbox) => work(sandbox),
+            None => {
+                let message = "the sandbox is not running".to_owned();
+                Some(Report::Failed { ticket, message })
+            }
+        }
+    }
+
+    fn advance_freezes(&mut self) {
+        for sandbox in &mut self.sandboxes {
+            if let Some(report) = sandbox.advance_freeze() {
+                send(self.socket, &report, None);
+            }
         }
     }
 

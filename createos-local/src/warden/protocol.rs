@@ -21,6 +21,16 @@ pub(crate) enum Command {
         ticket: u64,
         id: String,
     },
+    /// Makes every process of a sandbox stand still; answered when they do.
+    Freeze {
+        ticket: u64,
+        id: String,
+    },
+    /// Lets them go on.
+    Thaw {
+        ticket: u64,
+        id: String,
+    },
     /// Ends the sandbox that the boot with this ticket made, if it did. Not answered.
     Abandon {
         boot: u64,
@@ -80,6 +90,12 @@ pub(crate) enum Report {
         message: String,
     },
     Stopped {
+        ticket: u64,
+    },
+    Frozen {
+        ticket: u64,
+    },
+    Thawed {
         ticket: u64,
     },
     /// Comes with a descriptor: the engine's end of a socket maker.
@@ -157,6 +173,8 @@ impl Command {
             Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
             Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
             Self::MakeSockets { ticket, id } => writer.u8(4).u64(*ticket).text(id).finish(),
+            Self::Freeze { ticket, id } => writer.u8(32).u64(*ticket).text(id).finish(),
+            Self::Thaw { ticket, id } => writer.u8(33).u64(*ticket).text(id).finish(),
         }
     }
 
@@ -186,6 +204,8 @@ impl Command {
             2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             3 => Self::Abandon { boot: reader.u64()? },
             4 => Self::MakeSockets { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            32 => Self::Freeze { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            33 => Self::Thaw { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| command)
@@ -206,6 +226,8 @@ impl Report {
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
             Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
             Self::Stopped { ticket } => writer.u8(3).u64(*ticket).finish(),
+            Self::Frozen { ticket } => writer.u8(32).u64(*ticket).finish(),
+            Self::Thawed { ticket } => writer.u8(33).u64(*ticket).finish(),
             Self::Ended { id, pid, reason } => {
                 writer.u8(4).text(id).i32(*pid).text(reason).finish()
             }
@@ -228,6 +250,8 @@ impl Report {
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
             2 => Self::Failed { ticket: reader.u64()?, message: reader.text()?.to_owned() },
             3 => Self::Stopped { ticket: reader.u64()? },
+            32 => Self::Frozen { ticket: reader.u64()? },
+            33 => Self::Thawed { ticket: reader.u64()? },
             4 => Self::Ended {
                 id: reader.text()?.to_owned(),
                 pid: reader.i32()?,
@@ -270,6 +294,8 @@ mod tests {
             Command::Stop { ticket: 8, id: "sb-1".into() },
             Command::Abandon { boot: 7 },
             Command::MakeSockets { ticket: 9, id: "sb-1".into() },
+            Command::Freeze { ticket: 9, id: "sb-1".into() },
+            Command::Thaw { ticket: 10, id: "sb-1".into() },
         ] {
             let packet = command.to_packet();
             for length in 0..packet.len() {
@@ -293,6 +319,8 @@ mod tests {
             Report::Failed { ticket: 2, message: "no".into() },
             Report::Stopped { ticket: 3 },
             Report::MakesSockets { ticket: 4 },
+            Report::Frozen { ticket: 4 },
+            Report::Thawed { ticket: 5 },
             Report::Ended { id: "sb".into(), pid: 42, reason: "killed".into() },
         ] {
             let packet = report.to_packet();

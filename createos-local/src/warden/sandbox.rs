@@ -1,6 +1,7 @@
 //! A sandbox as the warden sees it: a process, its control group, a state.
 
 use crate::cgroup::Group;
+use crate::freeze::{Freeze, Progress};
 use crate::protocol::Report;
 use crate::sys;
 use std::fs::File;
@@ -22,6 +23,8 @@ pub(crate) struct Sandbox {
     /// Its range of ids.
     pub(crate) range: usize,
     pub(crate) state: State,
+    /// While it stands still, or is about to.
+    pub(crate) freeze: Option<Freeze>,
 }
 
 pub(crate) enum State {
@@ -88,6 +91,51 @@ impl Sandbox {
         }
     }
 
+    /// Begins to make it stand still, and looks how far that comes at once.
+    pub(crate) fn freeze(&mut self, ticket: u64) -> Option<Report> {
+        match (&self.state, &self.freeze) {
+            (State::Running, None) => {
+                self.freeze = Some(Freeze::begin(&self.group, self.pid, ticket));
+                self.advance_freeze()
+            }
+            (State::Running, Some(freeze)) if freeze.ticket().is_none() => {
+                Some(Report::Frozen { ticket })
+            }
+            _ => {
+                let message = "the sandbox is not running, or about to stand still".to_owned();
+                Some(Report::Failed { ticket, message })
+            }
+        }
+    }
+
+    /// Looks at a freeze; the report, when it is over.
+    pub(crate) fn advance_freeze(&mut self) -> Option<Report> {
+        let Progress::Over(ticket, outcome) = self.freeze.as_mut()?.advance() else { return None };
+        Some(match outcome {
+            Ok(()) => Report::Frozen { ticket },
+            Err(error) => {
+                let thawed = self.freeze.take().map_or(Ok(()), |freeze| freeze.thaw());
+                let also = thawed.err().map_or(String::new(), |error| format!("; {error}"));
+                Report::Failed { ticket, message: format!("{error}{also}") }
+            }
+        })
+    }
+
+    pub(crate) fn is_freezing(&self) -> bool {
+        self.freeze.as_ref().is_some_and(|freeze| freeze.ticket().is_some())
+    }
+
+    pub(crate) fn thaw(&mut self, ticket: u64) -> Report {
+        let thawed = self.freeze.as_ref().map_or(Ok(()), Freeze::thaw);
+        match thawed {
+            Ok(()) => {
+                self.freeze = None;
+                Report::Thawed { ticket }
+            }
+            Err(error) => Report::Failed { ticket, message: error.to_string() },
+        }
+    }
+
     /// Kills the sandbox. Whoever waits for its launch gets the report returned.
     pub(crate) fn stop(&mut self, ticket: Option<u64>) -> Option<Report> {
         self.kill();
@@ -114,7 +162,11 @@ impl Sandbox {
     /// What to report now that its process is gone.
     pub(crate) fn last_reports(&self, status: i32) -> Vec<Report> {
         let reason = self.end_reason(status);
-        match &self.state {
+        let unfrozen = self.freeze.as_ref().and_then(Freeze::ticket).map(|ticket| {
+            let message = format!("the sandbox ended while it was to stand still: {reason}");
+            Report::Failed { ticket, message }
+        });
+        let mut reports = match &self.state {
             State::Stopping { tickets } => {
                 tickets.iter().map(|ticket| Report::Stopped { ticket: *ticket }).collect()
             }
@@ -126,7 +178,9 @@ impl Sandbox {
             State::Failed { message } => {
                 vec![Report::Failed { ticket: self.boot, message: message.clone() }]
             }
-        }
+        };
+        reports.extend(unfrozen);
+        reports
     }
 
     fn end_reason(&self, status: i32) -> String {

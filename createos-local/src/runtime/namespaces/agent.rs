@@ -21,6 +21,8 @@ use crate::runtime::RuntimeError;
 /// How long the agent may take to take a connection and give its first answer. It
 /// does nothing slow before that.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long the agent may take to look around.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a piece of a file may take, be the disk inside ever so slow.
 const TRANSFER: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,13 @@ pub(crate) async fn greet(init: &Init) -> Result<(), RuntimeError> {
         Reply::Pong { version: VERSION } => Ok(()),
         other => Err(unexpected(&other)),
     }
+}
+
+/// Whether nothing would be lost if the machine ended: no process but the agent, and nothing
+/// in memory. A guest that keeps the agent from answering is not at rest.
+pub(crate) async fn is_at_rest(init: &Init) -> bool {
+    let asked = timeout(LOOK, ask(init, &Request::Look)).await;
+    matches!(asked, Ok(Ok((Reply::AtRest(true), _))))
 }
 
 /// Who answers must be PID 1 of that sandbox and nobody else.

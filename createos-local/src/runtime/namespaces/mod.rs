@@ -5,8 +5,10 @@
 
 mod agent;
 mod base;
+mod copy;
 mod helpers;
 mod packets;
+mod pause;
 mod seccomp;
 mod socket_filter;
 mod sockets;
@@ -39,7 +41,7 @@ pub(crate) use self::storage::remove_tree;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
-    Usage,
+    Saved, Usage,
 };
 use crate::warden_protocol::{Boot, Configure, Facts};
 
@@ -233,6 +235,27 @@ impl Runtime for Namespaces {
             blocking("remove the sandbox's files", move || storage::remove(&data_dir, &id)).await
         }
         .boxed()
+    }
+
+    fn pause<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
+        self.pause_machine(id).boxed()
+    }
+
+    fn resume(
+        &self,
+        spec: BootSpec,
+        saved: Saved,
+    ) -> BoxFuture<'_, Result<BootInfo, RuntimeError>> {
+        self.resume_machine(spec, saved).boxed()
+    }
+
+    fn fork<'a>(
+        &'a self,
+        source: &'a SandboxId,
+        _saved: Saved,
+        child: BootSpec,
+    ) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
+        self.fork_machine(source, child).boxed()
     }
 
     fn exec<'a>(

@@ -1,5 +1,7 @@
 //! The runtime on the real kernel.
 
+mod pause;
+
 use super::*;
 use crate::runtime::{ExecEvent, ExitReason, Limits};
 use bytes::Bytes;
@@ -62,8 +64,22 @@ impl Machine {
         self.exec("sh", &["-c", script], None).await.expect("command starts")
     }
 
+    async fn run_in(&self, id: &SandboxId, script: &str) -> String {
+        self.exec_in(id, "sh", &["-c", script], None).await.expect("command starts").0
+    }
+
     pub(super) async fn exec(
         &self,
+        program: &str,
+        args: &[&str],
+        stdin: Option<Bytes>,
+    ) -> Result<(String, String, ExitReason), RuntimeError> {
+        self.exec_in(&self.id, program, args, stdin).await
+    }
+
+    async fn exec_in(
+        &self,
+        id: &SandboxId,
         program: &str,
         args: &[&str],
         stdin: Option<Bytes>,
@@ -74,7 +90,7 @@ impl Machine {
             env: [("STAGE".to_owned(), "test".to_owned())].into(),
             stdin,
         };
-        let mut events = self.runtime.exec(&self.id, spec).await?;
+        let mut events = self.runtime.exec(id, spec).await?;
         let (mut stdout, mut stderr, mut reason) = (Vec::new(), Vec::new(), None);
         while let Some(event) = events.next().await {
             match event? {

@@ -217,6 +217,18 @@ impl Warden {
         }
     }
 
+    /// Makes every process of a sandbox stand still.
+    pub(crate) async fn freeze(&self, id: &str) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        self.ask(ticket, Command::Freeze { ticket, id: id.to_owned() }).await.map(drop)
+    }
+
+    /// Lets them go on. What does not stand still goes on as well.
+    pub(crate) async fn thaw(&self, id: &str) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        self.ask(ticket, Command::Thaw { ticket, id: id.to_owned() }).await.map(drop)
+    }
+
     async fn ask(&self, ticket: u64, command: Command) -> Answer {
         let (sender, receiver) = oneshot::channel();
         {
@@ -288,7 +300,9 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
             Report::MakesSockets { ticket } => {
                 (ticket, Ok(fd.map_or(Given::Nothing, Given::SocketMaker)))
             }
-            Report::Stopped { ticket } => (ticket, Ok(Given::Nothing)),
+            Report::Stopped { ticket } | Report::Frozen { ticket } | Report::Thawed { ticket } => {
+                (ticket, Ok(Given::Nothing))
+            }
             Report::Failed { ticket, message } => (ticket, Err(RuntimeError::Unsupported(message))),
             Report::Ended { id, pid, reason } => {
                 let _ = events.send(Event::Ended { id, pid, reason });
