@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -13,18 +14,32 @@ pub(super) const MAX_JSON: usize = 16 << 20;
 
 /// Reads a body that must be a JSON object.
 pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Fail> {
-    let bytes = match Limited::new(body, MAX_JSON).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than {} MiB", MAX_JSON >> 20);
-            return Err(Fail::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
-        Err(_) => return Err(Fail::field("body", "ended before it was complete")),
-    };
+    let bytes = collect(body).await?;
     if bytes.is_empty() {
         return Err(Fail::field("body", "is empty; send a JSON object"));
     }
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    parse(&bytes)
+}
+
+/// Reads a body that may be left out, or be `null`.
+pub(super) async fn read_optional_json<T: DeserializeOwned>(body: Body) -> Result<Option<T>, Fail> {
+    let bytes = collect(body).await?;
+    if bytes.is_empty() { Ok(None) } else { parse(&bytes) }
+}
+
+async fn collect(body: Body) -> Result<Bytes, Fail> {
+    match Limited::new(body, MAX_JSON).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {} MiB", MAX_JSON >> 20);
+            Err(Fail::new(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Err(_) => Err(Fail::field("body", "ended before it was complete")),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fail> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();

@@ -1,9 +1,10 @@
-//! Create, list, get, destroy, resume (api.md 4.1 to 4.7).
+//! Create, list, get, destroy, pause, resume, fork (api.md 4.1 to 4.8).
 
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::http::{HeaderValue, StatusCode};
-use createos_sdk::wire::{CreateSandbox, DestroyedSandbox, Page};
+use axum::response::Response;
+use createos_sdk::wire::{CreateSandbox, DestroyedSandbox, ForkSandbox, Page};
 
 use super::Front;
 use super::answer::{Answer, Fail, ok, success};
@@ -11,10 +12,12 @@ use super::body;
 use super::path::{Id, Segment};
 use super::query::Query;
 use super::view::status;
-use crate::core::{CoreError, Resumed, State, shown};
+use crate::core::{CoreError, State, Transition, shown};
+use crate::store::Sandbox;
 
-/// Seconds a client should wait before its first poll.
-const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// Seconds a client should wait before its first poll. What takes no longer than a moment is
+/// done when it is answered.
+const POLL_AFTER: HeaderValue = HeaderValue::from_static("0");
 
 pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
     let request: CreateSandbox = body::read_json(body).await?;
@@ -52,13 +55,36 @@ pub(super) async fn destroy(Shared(front): Shared<Front>, Id(id): Id, body: Body
     ok(DestroyedSandbox::new(id, status(sandbox.state)))
 }
 
+pub(super) async fn pause(Shared(front): Shared<Front>, Id(id): Id, body: Body) -> Answer {
+    body::ignore(body).await;
+    let transition = front.core().pause(&id).await?;
+    Ok(front.changed(transition))
+}
+
 pub(super) async fn resume(Shared(front): Shared<Front>, Id(id): Id, body: Body) -> Answer {
     body::ignore(body).await;
-    let (code, sandbox) = match front.core().resume(&id).await? {
-        Resumed::Running(sandbox) => (StatusCode::OK, sandbox),
-        Resumed::Accepted(sandbox) => (StatusCode::ACCEPTED, sandbox),
-    };
-    let mut answer = success(code, front.view(sandbox));
-    answer.headers_mut().insert("x-poll-after", POLL_AFTER);
-    Ok(answer)
+    let transition = front.core().resume(&id).await?;
+    Ok(front.changed(transition))
+}
+
+pub(super) async fn fork(Shared(front): Shared<Front>, Id(id): Id, body: Body) -> Answer {
+    front.core().forkable(&id).await?;
+    let request: Option<ForkSandbox> = body::read_optional_json(body).await?;
+    let child = front.core().fork(&id, request.unwrap_or_default()).await?;
+    Ok(front.begun(StatusCode::ACCEPTED, child))
+}
+
+impl Front {
+    fn changed(&self, transition: Transition) -> Response {
+        match transition {
+            Transition::Done(sandbox) => self.begun(StatusCode::OK, sandbox),
+            Transition::Begun(sandbox) => self.begun(StatusCode::ACCEPTED, sandbox),
+        }
+    }
+
+    fn begun(&self, code: StatusCode, sandbox: Sandbox) -> Response {
+        let mut answer = success(code, self.view(sandbox));
+        answer.headers_mut().insert("x-poll-after", POLL_AFTER);
+        answer
+    }
 }

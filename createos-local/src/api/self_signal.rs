@@ -54,7 +54,7 @@ async fn serve(core: Core, guest: Guest) {
         tokio::spawn(async move {
             let least = tokio::time::sleep(LEAST);
             // Once it is answered: what it asks for is the end of whoever asks.
-            if let Some(Some(asked)) = end.run_until_cancelled(answer(&core, stream)).await {
+            if let Some(Some(asked)) = end.run_until_cancelled(answer(stream)).await {
                 let reason = asked.reason.as_deref();
                 if let Err(error) = core.obey(&id, asked.signal, reason).await {
                     tracing::warn!(sandbox = %id, %error, "a signal from inside came to nothing");
@@ -73,10 +73,10 @@ struct Asked {
 }
 
 /// Answers one request and returns what it asked for.
-async fn answer(core: &Core, stream: TcpStream) -> Option<Asked> {
+async fn answer(stream: TcpStream) -> Option<Asked> {
     let asked = Mutex::new(None);
     let service = service_fn(async |request| {
-        let response = match read(core, &request) {
+        let response = match read(&request) {
             Ok(signal) => {
                 *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
                 success(StatusCode::ACCEPTED, json!({ "ok": true }))
@@ -97,7 +97,7 @@ async fn answer(core: &Core, stream: TcpStream) -> Option<Asked> {
     asked.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read<B>(core: &Core, request: &Request<B>) -> Result<Asked, Fail> {
+fn read<B>(request: &Request<B>) -> Result<Asked, Fail> {
     let signal = match request.uri().path() {
         "/self/pause" => SelfSignal::Pause,
         "/self/delete" => SelfSignal::Delete,
@@ -113,7 +113,6 @@ fn read<B>(core: &Core, request: &Request<B>) -> Result<Asked, Fail> {
         // A page that a browser inside shows is not the sandbox's own will.
         return Err(Fail::new(StatusCode::FORBIDDEN, "not for pages in a browser"));
     }
-    core.knows(signal)?;
     let query = Query::parse(request.uri().query().unwrap_or_default());
     Ok(Asked { signal, reason: query.get("reason").map(str::to_owned) })
 }

@@ -78,6 +78,9 @@ fn view(sandbox: Sandbox) -> SandboxView {
     view.rootfs = Some(spec.rootfs);
     view.region = Some(spec.region);
     view.created_at = time(spec.created_at);
+    view.paused_at = sandbox.paused_at.and_then(time);
+    view.forked_from = spec.forked_from;
+    view.auto_pause_after_seconds = spec.auto_pause_seconds;
     view.running_at = sandbox.running_at.and_then(time);
     view.last_resumed_at = sandbox.last_resumed_at.and_then(time);
     if state == State::Destroyed {
@@ -106,6 +109,7 @@ fn created(sandbox: Sandbox) -> CreatedSandbox {
     created.egress = spec.egress;
     created.bandwidth_quota_bytes = Some(QUOTA_BYTES);
     created.created_at = time(spec.created_at);
+    created.auto_pause_after_seconds = spec.auto_pause_seconds;
     created.ingress_enabled = Some(spec.ingress_enabled);
     created.region = Some(spec.region);
     created

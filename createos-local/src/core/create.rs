@@ -36,7 +36,7 @@ impl Core {
             // The lock is taken before anybody else can know the id.
             let id = new_id()?;
             let slot = core.inner.slots.get(&id);
-            let _work = slot.work.lock().await;
+            let _work = slot.work().await;
             core.insert_and_boot(&id, plan).await
         })?
         .await
@@ -57,6 +57,7 @@ impl Core {
                 let store = &self.inner.store;
                 match store.change(id, &[State::Creating], State::Running, booted).await {
                     Ok(Some(running)) => {
+                        self.begin_idle_time(&running);
                         self.try_install_ssh_pubkeys(&running).await;
                         return Ok(running);
                     }
@@ -97,11 +98,20 @@ impl Core {
         let mut new = new_sandbox(id.clone(), plan.shape, plan.rootfs, plan.request);
         new.ssh_pubkeys = plan.ssh_pubkeys;
         new.nesting = plan.nesting;
+        self.insert_with_name(new, plan.name).await
+    }
+
+    /// Writes a new sandbox, under this name or a generated one.
+    pub(super) async fn insert_with_name(
+        &self,
+        mut new: NewSandbox,
+        name: Option<String>,
+    ) -> Result<Sandbox, CoreError> {
         for attempt in 0..NAME_TRIES {
-            new.name = plan.name.clone().unwrap_or_else(|| names::generate(attempt));
+            new.name = name.clone().unwrap_or_else(|| names::generate(attempt));
             match self.inner.store.insert(new.clone()).await {
                 Ok(sandbox) => return Ok(sandbox),
-                Err(InsertError::NameTaken) if plan.name.is_none() => {}
+                Err(InsertError::NameTaken) if name.is_none() => {}
                 Err(InsertError::NameTaken) => {
                     return Err(CoreError::Conflict(format!(
                         "the name {:?} is taken by another sandbox; choose another name or \
@@ -185,7 +195,7 @@ impl Core {
     }
 }
 
-fn new_id() -> Result<SandboxId, CoreError> {
+pub(super) fn new_id() -> Result<SandboxId, CoreError> {
     let text = format!("sb-{}", Ulid::new().to_string().to_lowercase());
     text.parse().map_err(|_| CoreError::Internal("no id could be made".to_owned()))
 }
@@ -210,6 +220,8 @@ fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSand
         ingress_enabled: request.ingress_enabled.unwrap_or(false),
         nesting: false,
         created_at: SystemTime::now(),
+        auto_pause_seconds: request.auto_pause_after_seconds,
+        forked_from: None,
     }
 }
 
@@ -249,12 +261,7 @@ fn check_available(request: &CreateSandbox, shape: &Shape) -> Result<(), CoreErr
         let message = format!("{message}; {}", super::NOT_YET);
         Err(CoreError::NotAvailable { field, message })
     };
-    if !request.egress.is_empty() && request.egress != ["*"] {
-        return refuse("egress", "outbound rules cannot be enforced, so they are refused");
-    }
-    if request.auto_pause_after_seconds.is_some() {
-        return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
-    }
+    validate::egress_available(&request.egress)?;
     match request.disk_mib {
         None | Some(0) => Ok(()),
         Some(size) if size == shape.disk_mib => Ok(()),

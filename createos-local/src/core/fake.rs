@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::runtime::{
     BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
-    Runtime, RuntimeError, Usage,
+    Runtime, RuntimeError, Saved, Usage,
 };
 
 type Disk = HashMap<SandboxId, BTreeMap<String, Bytes>>;
@@ -27,9 +27,18 @@ pub(crate) struct Fake {
     pub(crate) boots: Mutex<Vec<BootSpec>>,
     /// While set, boots fail with this text.
     pub(crate) boot_error: Mutex<Option<String>>,
+    /// Sandboxes that stand still.
+    pub(crate) frozen: Mutex<HashSet<SandboxId>>,
+    /// How pauses keep a sandbox.
+    pub(crate) saves_as: Mutex<Saved>,
+    /// While set, pauses, resumes of paused ones, and forks fail with this text.
+    pub(crate) pause_error: Mutex<Option<String>>,
+    pub(crate) resume_error: Mutex<Option<String>>,
+    pub(crate) fork_error: Mutex<Option<String>>,
     /// While set, removals fail.
     pub(crate) remove_error: Mutex<bool>,
-    /// Boots and removals take a permit each; tests hold them back with `hold`.
+    /// Boots, pauses, resumes, forks and removals take a permit each; tests hold them back
+    /// with `hold`.
     gate: Semaphore,
     /// Commands that were dropped before they ended.
     pub(crate) killed: Arc<AtomicUsize>,
@@ -61,6 +70,11 @@ impl Fake {
             alive: Mutex::default(),
             boots: Mutex::default(),
             boot_error: Mutex::default(),
+            frozen: Mutex::default(),
+            saves_as: Mutex::new(Saved::Files),
+            pause_error: Mutex::default(),
+            resume_error: Mutex::default(),
+            fork_error: Mutex::default(),
             remove_error: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
             killed: Arc::default(),
@@ -72,7 +86,7 @@ impl Fake {
         })
     }
 
-    /// Boots and removals wait from now on, until `release`.
+    /// What takes a permit waits from now on, until `release`.
     pub(crate) fn hold(&self) {
         self.gate.forget_permits(usize::MAX);
     }
@@ -81,9 +95,21 @@ impl Fake {
         self.gate.add_permits(1000);
     }
 
+    /// Nothing of it runs any more, and nobody is told.
+    pub(crate) fn end(&self, id: &SandboxId) {
+        self.alive.lock().unwrap().remove(id);
+        self.frozen.lock().unwrap().remove(id);
+    }
+
+    async fn pass(&self, error: &Mutex<Option<String>>) -> Result<(), RuntimeError> {
+        self.gate.acquire().await.unwrap().forget();
+        let text = error.lock().unwrap().clone();
+        text.map_or(Ok(()), |text| Err(RuntimeError::Unsupported(text)))
+    }
+
     /// A sandbox ends by itself.
     pub(crate) fn die(&self, id: &SandboxId, reason: &str) {
-        self.alive.lock().unwrap().remove(id);
+        self.end(id);
         let died = Died { id: id.clone(), reason: reason.to_owned() };
         self.died.lock().unwrap().as_ref().unwrap().send(died).unwrap();
     }
@@ -108,10 +134,7 @@ impl Runtime for Arc<Fake> {
     fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>> {
         Box::pin(async move {
             self.disk.lock().unwrap().entry(spec.id.clone()).or_default();
-            self.gate.acquire().await.unwrap().forget();
-            if let Some(text) = self.boot_error.lock().unwrap().clone() {
-                return Err(RuntimeError::Unsupported(text));
-            }
+            self.pass(&self.boot_error).await?;
             self.alive.lock().unwrap().insert(spec.id.clone());
             self.boots.lock().unwrap().push(spec);
             Ok(BootInfo { spawn: Duration::from_micros(12_345) })
@@ -120,20 +143,71 @@ impl Runtime for Arc<Fake> {
 
     fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
-            self.alive.lock().unwrap().remove(id);
+            self.end(id);
             Ok(())
         })
     }
 
     fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(async move {
-            self.alive.lock().unwrap().remove(id);
+            self.end(id);
             self.gate.acquire().await.unwrap().forget();
             if *self.remove_error.lock().unwrap() {
                 return Err(RuntimeError::Unreachable("the disk is stuck".to_owned()));
             }
             self.disk.lock().unwrap().remove(id);
             Ok(())
+        })
+    }
+
+    fn pause<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
+        Box::pin(async move {
+            self.pass(&self.pause_error).await?;
+            self.check_alive(id)?;
+            let saved = *self.saves_as.lock().unwrap();
+            if saved == Saved::Frozen {
+                self.frozen.lock().unwrap().insert(id.clone());
+            } else {
+                self.end(id);
+            }
+            Ok(saved)
+        })
+    }
+
+    fn resume(
+        &self,
+        spec: BootSpec,
+        saved: Saved,
+    ) -> BoxFuture<'_, Result<BootInfo, RuntimeError>> {
+        Box::pin(async move {
+            self.pass(&self.resume_error).await?;
+            if saved == Saved::Frozen {
+                self.check_alive(&spec.id)?;
+                assert!(self.frozen.lock().unwrap().remove(&spec.id), "{} is frozen", spec.id);
+                return Ok(BootInfo { spawn: Duration::from_micros(100) });
+            }
+            assert!(self.disk.lock().unwrap().contains_key(&spec.id), "{} has files", spec.id);
+            assert!(self.alive.lock().unwrap().insert(spec.id.clone()), "{} runs not", spec.id);
+            self.boots.lock().unwrap().push(spec);
+            Ok(BootInfo { spawn: Duration::from_micros(12_345) })
+        })
+    }
+
+    /// An error comes half-way, with a file already copied.
+    fn fork<'a>(
+        &'a self,
+        source: &'a SandboxId,
+        saved: Saved,
+        child: BootSpec,
+    ) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
+        Box::pin(async move {
+            let half = BTreeMap::from([("/half".to_owned(), Bytes::new())]);
+            self.disk.lock().unwrap().insert(child.id.clone(), half);
+            self.pass(&self.fork_error).await?;
+            let mut disk = self.disk.lock().unwrap();
+            let files = disk.get(source).cloned().expect("the source is there");
+            disk.insert(child.id, files);
+            Ok(if saved == Saved::Frozen { Saved::Files } else { saved })
         })
     }
 
@@ -246,7 +320,10 @@ impl Runtime for Arc<Fake> {
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { self.alive.lock().unwrap().clear() })
+        Box::pin(async {
+            self.alive.lock().unwrap().clear();
+            self.frozen.lock().unwrap().clear();
+        })
     }
 }
 

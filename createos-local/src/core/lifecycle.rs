@@ -1,22 +1,23 @@
-//! Destroy, resume, and sandboxes that end by themselves.
+//! Destroy, and sandboxes that end by themselves.
 
 use createos_sdk::SandboxId;
 
+use super::slot::Interrupt;
 use super::{Core, CoreError, State};
 use crate::runtime::{BootSpec, Died};
 use crate::store::{Change, Sandbox};
 
-/// What a resume found.
+/// What became of a request for another state.
 #[derive(Debug)]
-pub(crate) enum Resumed {
-    /// It runs already.
-    Running(Sandbox),
-    /// It is on its way; poll until it is `running` or `error`.
-    Accepted(Sandbox),
+pub(crate) enum Transition {
+    /// It is there already.
+    Done(Sandbox),
+    /// It is on its way; poll until it is there, or has failed.
+    Begun(Sandbox),
 }
 
-/// The states that a death leaves for `error`.
-const ALIVE: [State; 2] = [State::Running, State::Pausing];
+/// The states that a death leaves for `error`; of paused ones, only frozen ones can die.
+const ALIVE: [State; 3] = [State::Running, State::Pausing, State::Paused];
 
 pub(super) fn boot_spec(sandbox: &Sandbox) -> BootSpec {
     BootSpec {
@@ -37,7 +38,7 @@ impl Core {
         let intent = store.change(id, &State::DESTROYABLE, State::Destroying, Change::Plain);
         let (sandbox, removal) = match intent.await? {
             Some(sandbox) => {
-                self.inner.slots.get(id).interrupt();
+                self.inner.slots.get(id).interrupt(Interrupt::Ended);
                 (sandbox, self.run_to_end(self.clone().finish_destroy(id.clone()))?)
             }
             None => match self.get(id).await? {
@@ -57,7 +58,7 @@ impl Core {
     /// Removes what is left of a `destroying` sandbox. Whoever comes second finds it done.
     pub(super) async fn finish_destroy(self, id: SandboxId) -> Result<Sandbox, CoreError> {
         let slot = self.inner.slots.get(&id);
-        let _work = slot.work.lock().await;
+        let _work = slot.work().await;
         let sandbox = self.get(&id).await?;
         if sandbox.state != State::Destroying {
             return Ok(sandbox);
@@ -77,7 +78,7 @@ impl Core {
     /// sandbox's by now, so it does not go through `destroying`.
     async fn clear_failed(self, id: SandboxId) -> Result<Sandbox, CoreError> {
         let slot = self.inner.slots.get(&id);
-        let _work = slot.work.lock().await;
+        let _work = slot.work().await;
         let removed = self.inner.runtime.remove(&id).await;
         self.inner.slots.remove(&id);
         removed?;
@@ -88,62 +89,16 @@ impl Core {
         }
     }
 
-    /// Boots a sandbox in `error` again from its own files.
-    pub(crate) async fn resume(&self, id: &SandboxId) -> Result<Resumed, CoreError> {
-        let store = &self.inner.store;
-        let intent = store.change(id, &[State::Error], State::Resuming, Change::Plain).await?;
-        let Some(sandbox) = intent else {
-            let sandbox = self.get(id).await?;
-            return match sandbox.state {
-                State::Running => Ok(Resumed::Running(sandbox)),
-                State::Resuming => Ok(Resumed::Accepted(sandbox)),
-                state => Err(CoreError::Conflict(format!(
-                    "sandbox is {state}; only a paused one or one in error can be resumed"
-                ))),
-            };
-        };
-        // Nobody waits for it: the outcome is the state it leaves.
-        drop(self.run_to_end(self.clone().finish_resume(id.clone()))?);
-        Ok(Resumed::Accepted(sandbox))
-    }
-
-    async fn finish_resume(self, id: SandboxId) -> Result<(), CoreError> {
-        let slot = self.inner.slots.get(&id);
-        let _work = slot.work.lock().await;
-        let sandbox = self.get(&id).await?;
-        if sandbox.state != State::Resuming {
-            return Ok(());
-        }
-        slot.renew();
-        let store = &self.inner.store;
-        let from = [State::Resuming];
-        match self.inner.runtime.boot(boot_spec(&sandbox)).await {
-            Ok(boot) => {
-                self.hear(&id, &slot).await;
-                let resumed = Change::Resumed(boot.spawn);
-                if let Some(running) = store.change(&id, &from, State::Running, resumed).await? {
-                    self.try_install_ssh_pubkeys(&running).await;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(sandbox = %id, %error, "the sandbox could not be started again");
-                let reason = Change::Because(error.to_string());
-                store.change(&id, &from, State::Error, reason).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Writes down that a sandbox ended by itself and clears away what is left running.
     pub(super) async fn bury(self, died: Died) -> Result<(), CoreError> {
         let Some(slot) = self.inner.slots.get_existing(&died.id) else { return Ok(()) };
         // A death during boot waits here until the boot has been written down.
-        let _work = slot.work.lock().await;
+        let _work = slot.work().await;
         let reason = Change::Because(died.reason.clone());
         let changed = self.inner.store.change(&died.id, &ALIVE, State::Error, reason).await?;
         if changed.is_some() {
             tracing::warn!(sandbox = %died.id, reason = died.reason, "the sandbox ended by itself");
-            slot.interrupt();
+            slot.interrupt(Interrupt::Ended);
             self.inner.runtime.stop(&died.id).await?;
         }
         Ok(())

@@ -84,10 +84,6 @@ fn not_running(sandbox: &Sandbox) -> CoreError {
     CoreError::Conflict(text)
 }
 
-pub(super) fn ended() -> CoreError {
-    CoreError::Lost("the sandbox ended in the middle of this; part of it may have been done".into())
-}
-
 impl Live {
     pub(super) fn id(&self) -> &SandboxId {
         self.sandbox.id()
@@ -102,7 +98,7 @@ impl Live {
         let spec = exec_spec(request, &self.sandbox)?;
         let runtime = &self.core.inner.runtime;
         let started = self.life.run_until_cancelled(runtime.exec(self.id(), spec)).await;
-        match started.ok_or_else(ended)? {
+        match started.ok_or_else(|| self.life.lost())? {
             Ok(events) => {
                 let limit = self.core.inner.tuning.exec_limit;
                 let deadline = Instant::now() + limit;
@@ -122,7 +118,7 @@ impl Live {
         check_path(path)?;
         let runtime = &self.core.inner.runtime;
         let opened = self.life.run_until_cancelled(runtime.read_file(self.id(), path)).await;
-        let file = opened.ok_or_else(ended)?;
+        let file = opened.ok_or_else(|| self.life.lost())?;
         let file = file.map_err(|error| CoreError::from_file(error, path))?;
         Ok(Download { size: file.size, file, life: self.life })
     }
@@ -140,7 +136,7 @@ impl Live {
         }
         let runtime = &self.core.inner.runtime;
         let opened = self.life.run_until_cancelled(runtime.write_file(self.id(), path)).await;
-        let file = opened.ok_or_else(ended)?;
+        let file = opened.ok_or_else(|| self.life.lost())?;
         let file = file.map_err(|error| CoreError::from_file(error, path))?;
         Ok(Upload { file, path: path.to_owned(), limit, declared, received: 0, life: self.life })
     }
@@ -202,7 +198,7 @@ impl Command {
             // First, so that a command that never stops talking is not spared.
             () = tokio::time::sleep_until(self.deadline) => return Ok(Step::Ended(self.killed())),
             event = self.events.next() => event,
-            () = self.life.cancelled() => return Err(ended()),
+            () = self.life.cancelled() => return Err(self.life.lost()),
         };
         match event {
             Some(Ok(ExecEvent::Stdout(chunk))) => Ok(Step::Stdout(chunk)),
@@ -227,7 +223,7 @@ impl Command {
     /// Completes when the command may not go on, with why: its time is up or its sandbox ended.
     pub(crate) async fn cut_off(&mut self) -> Result<End, CoreError> {
         tokio::select! {
-            () = self.life.cancelled() => Err(ended()),
+            () = self.life.cancelled() => Err(self.life.lost()),
             () = tokio::time::sleep_until(self.deadline) => Ok(self.killed()),
         }
     }
@@ -246,7 +242,7 @@ impl Download {
         tokio::select! {
             biased;
             chunk = self.file.chunks.next() => Some(chunk?.map_err(CoreError::from)),
-            () = self.life.cancelled() => Some(Err(ended())),
+            () = self.life.cancelled() => Some(Err(self.life.lost())),
         }
     }
 }
@@ -265,7 +261,7 @@ impl Upload {
     /// Completes, with the error to report, when the sandbox ends.
     pub(crate) async fn interrupted(&mut self) -> CoreError {
         self.life.cancelled().await;
-        ended()
+        self.life.lost()
     }
 
     /// Takes the next piece of the file.
@@ -275,7 +271,9 @@ impl Upload {
             return Err(too_large(self.limit));
         }
         let written = self.life.run_until_cancelled(self.file.write(chunk)).await;
-        written.ok_or_else(ended)?.map_err(|error| CoreError::from_file(error, &self.path))
+        written
+            .ok_or_else(|| self.life.lost())?
+            .map_err(|error| CoreError::from_file(error, &self.path))
     }
 
     /// Puts the file in place and returns its size.
@@ -287,7 +285,9 @@ impl Upload {
             ));
         }
         let committed = self.life.run_until_cancelled(self.file.commit()).await;
-        committed.ok_or_else(ended)?.map_err(|error| CoreError::from_file(error, &self.path))
+        committed
+            .ok_or_else(|| self.life.lost())?
+            .map_err(|error| CoreError::from_file(error, &self.path))
     }
 }
 

@@ -5,16 +5,20 @@
 //! the runtime (boot, stop, remove) runs one at a time per sandbox, in a task of its own:
 //! a client that goes away does not leave half a sandbox.
 
+mod activity;
 mod create;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+mod fork;
 mod lifecycle;
 mod live;
 mod metrics;
 mod names;
+mod pause;
 mod ports;
 mod recover;
+mod resume;
 mod self_signal;
 mod settings;
 mod slot;
@@ -39,7 +43,7 @@ use crate::store::{Counts, Page, Sandbox, Store};
 use slot::Slots;
 
 pub(crate) use error::CoreError;
-pub(crate) use lifecycle::Resumed;
+pub(crate) use lifecycle::Transition;
 pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use ports::{Connection, Hold};
 pub(crate) use self_signal::{Guest, Guests, SelfSignal};
@@ -66,6 +70,14 @@ pub(crate) struct Tuning {
     pub(crate) upkeep: Duration,
     /// How long a destroy waits for the removal before it answers `destroying`.
     pub(crate) destroy_wait: Duration,
+    /// How long a pause, resume or fork is waited for before it is answered as begun.
+    pub(crate) change_wait: Duration,
+    /// How long a pause waits for what it interrupted.
+    pub(crate) quiet_wait: Duration,
+    /// What one second of auto-pause is: nothing else, but in tests.
+    pub(crate) auto_pause_unit: Duration,
+    /// How often to look for sandboxes that have been idle for long.
+    pub(crate) idle_check: Duration,
     /// The longest an exec may run (api.md 6.1).
     pub(crate) exec_limit: Duration,
     /// How often a silent exec stream shows that it lives.
@@ -91,6 +103,10 @@ impl Default for Tuning {
             keep_ended: Duration::from_secs(600),
             upkeep: Duration::from_secs(30),
             destroy_wait: Duration::from_millis(500),
+            change_wait: Duration::from_millis(50),
+            quiet_wait: Duration::from_millis(100),
+            auto_pause_unit: Duration::from_secs(1),
+            idle_check: Duration::from_secs(1),
             exec_limit: Duration::from_secs(3600),
             heartbeat: Duration::from_secs(5),
             max_buffered: 64 << 20,
@@ -228,6 +244,14 @@ impl Core {
         let removals = ids.iter().map(|id| self.inner.runtime.remove(id));
         for error in join_all(removals).await.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "a sandbox was not removed at shutdown");
+        }
+    }
+
+    /// Waits for work that goes on anyway, so that a client that asks at once finds it done.
+    async fn wait_a_moment(&self, work: BoxFuture<'static, Result<(), CoreError>>) {
+        let done = tokio::time::timeout(self.inner.tuning.change_wait, work).await;
+        if let Ok(Err(error)) = done {
+            tracing::error!(%error, "a change of state was not finished");
         }
     }
 

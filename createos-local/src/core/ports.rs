@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::live::{Live, ended};
+use super::live::Live;
 use super::slot::Life;
 use super::{Core, CoreError};
 use crate::relay::{Side, relay, reset};
@@ -109,7 +109,7 @@ impl Live {
         let (port, limit) = (address.port(), core.tuning.connect_limit);
         let connecting = tokio::time::timeout(limit, core.runtime.connect(self.id(), address));
         let closed = |what: String| Err(CoreError::NoListener(what));
-        match self.life.run_until_cancelled(connecting).await.ok_or_else(ended)? {
+        match self.life.run_until_cancelled(connecting).await.ok_or_else(|| self.life.lost())? {
             Ok(Ok(stream)) => {
                 // What comes is to go on at once, however little it is.
                 let _ = stream.set_nodelay(true);
@@ -132,7 +132,8 @@ impl Published {
     /// reached from outside listen.
     pub(crate) async fn visit(self, port: NonZeroU16) -> Result<Connection, CoreError> {
         let Self { live, end_of_ingress } = self;
-        let slot = live.core.inner.slots.get_existing(live.id()).ok_or_else(ended)?;
+        let slot = live.core.inner.slots.get_existing(live.id());
+        let slot = slot.ok_or_else(|| live.life.lost())?;
         let permit = Arc::clone(&slot.visits).try_acquire_owned().map_err(|_| {
             CoreError::NoCapacity("the sandbox has as many visitors as it may have".to_owned())
         })?;

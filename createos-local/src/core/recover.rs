@@ -5,10 +5,16 @@ use std::collections::HashSet;
 use createos_sdk::SandboxId;
 
 use super::{Core, CoreError, State};
+use crate::runtime::Saved;
 use crate::store::{Change, Sandbox};
 
 const INTERRUPTED: &str = "the engine ended while this sandbox ran; its files are kept, and \
                            resume starts it again from them";
+const THAWED: &str = "the engine ended while this sandbox was paused in memory, and its processes \
+                      with it; its files are kept, and resume starts it again from them";
+const NOT_RESUMED: &str = "the engine ended while this sandbox was being resumed; resume it again";
+const NOT_COPIED: &str = "the engine ended while files were being copied for this sandbox; resume \
+                          copies them while its source is paused";
 const NOT_CREATED: &str = "the engine ended while this sandbox was being created";
 
 impl Core {
@@ -20,10 +26,13 @@ impl Core {
             // A failure is logged there; upkeep tries again.
             let _ = self.clone().finish_destroy(sandbox.id().clone()).await;
         }
-        let ended = [State::Running, State::Pausing, State::Resuming, State::Forking];
-        for sandbox in self.inner.store.in_states(&ended).await? {
-            let reason = Change::Because(INTERRUPTED.to_owned());
-            self.inner.store.change(sandbox.id(), &ended, State::Error, reason).await?;
+        let began =
+            [State::Running, State::Pausing, State::Paused, State::Resuming, State::Forking];
+        for sandbox in self.inner.store.in_states(&began).await? {
+            if let Some(reason) = interruption(&sandbox) {
+                let reason = Change::Because(reason.to_owned());
+                self.inner.store.change(sandbox.id(), &began, State::Error, reason).await?;
+            }
         }
         self.remove_orphans().await
     }
@@ -62,5 +71,16 @@ impl Core {
             }
         }
         Ok(())
+    }
+}
+
+/// What the end of the engine did to a sandbox, if anything: memory on disk and files stay.
+fn interruption(sandbox: &Sandbox) -> Option<&'static str> {
+    match (sandbox.state, sandbox.saved) {
+        (State::Paused, Some(Saved::Frozen)) => Some(THAWED),
+        (State::Paused, _) => None,
+        (State::Resuming, Some(Saved::Memory | Saved::Files)) => Some(NOT_RESUMED),
+        (State::Forking, _) => Some(NOT_COPIED),
+        _ => Some(INTERRUPTED),
     }
 }

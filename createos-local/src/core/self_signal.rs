@@ -1,15 +1,23 @@
 //! The way for a sandbox to ask something of the engine (api.md 5.11).
 
+use std::io;
+use std::time::Duration;
+
 use createos_sdk::SandboxId;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::slot::Slot;
-use super::{Core, CoreError, NOT_YET};
+use super::{Core, CoreError};
+use crate::runtime::RuntimeError;
 
 /// The port of the sandbox's loopback on which the engine listens.
 const PORT: u16 = 1029;
+
+/// How often to try to listen there, and how long to wait in between.
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 
 /// The longest reason that is kept, in characters.
 const REASON: usize = 128;
@@ -37,7 +45,7 @@ impl Core {
     /// there after this. A sandbox that cannot be heard is one that runs all the same.
     pub(super) async fn hear(&self, id: &SandboxId, slot: &Slot) {
         let end = slot.end_of_life();
-        match self.inner.runtime.listen(id, PORT).await {
+        match self.listen(id).await {
             Ok(listener) => {
                 // Nobody serves any more: the engine is shutting down.
                 let _ = self.inner.guests.send(Guest { id: id.clone(), listener, end });
@@ -48,15 +56,19 @@ impl Core {
         }
     }
 
-    /// Whether a signal could be obeyed: it is answered before it is.
-    pub(crate) fn knows(&self, signal: SelfSignal) -> Result<(), CoreError> {
-        match signal {
-            SelfSignal::Delete => Ok(()),
-            SelfSignal::Pause => {
-                let message = format!("sandboxes cannot pause here; {NOT_YET}");
-                Err(CoreError::NotAvailable { field: "pause", message })
+    /// After a pause, the listener of the last life may take a moment to go.
+    async fn listen(&self, id: &SandboxId) -> Result<TcpListener, RuntimeError> {
+        for _ in 1..TRIES {
+            match self.inner.runtime.listen(id, PORT).await {
+                Err(RuntimeError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::AddrInUse =>
+                {
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
+                outcome => return outcome,
             }
         }
+        self.inner.runtime.listen(id, PORT).await
     }
 
     /// Does what a sandbox asked for itself.
@@ -70,7 +82,7 @@ impl Core {
         tracing::info!(sandbox = %id, ?signal, ?reason, "a signal from inside");
         match signal {
             SelfSignal::Delete => self.destroy(id).await.map(drop),
-            SelfSignal::Pause => self.knows(signal),
+            SelfSignal::Pause => self.pause(id).await.map(drop),
         }
     }
 }

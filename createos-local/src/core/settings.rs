@@ -27,18 +27,39 @@ impl Core {
         if !PATCHABLE.contains(&sandbox.state) {
             return Err(conflict(&sandbox));
         }
-        let refuse = |field, what: &str| {
-            let message = format!("{what}; {}", super::NOT_YET);
-            Err(CoreError::NotAvailable { field, message })
+        // Disabling wins over a number (api.md 4.4).
+        let auto_pause = match (patch.disable_auto_pause, patch.auto_pause_after_seconds) {
+            (Some(true), _) => Some(None),
+            (_, Some(seconds)) => Some(Some(seconds)),
+            (_, None) => None,
         };
-        if patch.auto_pause_after_seconds.is_some() && patch.disable_auto_pause != Some(true) {
-            return refuse("auto_pause_after_seconds", "sandboxes cannot pause here");
+        if let Some(Some(Err(why))) = auto_pause.map(|it| it.map(validate::auto_pause)) {
+            return Err(CoreError::field("auto_pause_after_seconds", why));
         }
-        let Some(enabled) = patch.ingress_enabled else { return Ok(sandbox) };
-        let sandbox = changed(self.inner.store.set_ingress(id, &PATCHABLE, enabled).await?)?;
-        if let Some(slot) = self.inner.slots.get_existing(id).filter(|_| !enabled) {
-            slot.show_visitors_out();
+        let mut sandbox = sandbox;
+        if let Some(enabled) = patch.ingress_enabled {
+            sandbox = changed(self.inner.store.set_ingress(id, &PATCHABLE, enabled).await?)?;
+            if let Some(slot) = self.inner.slots.get_existing(id).filter(|_| !enabled) {
+                slot.show_visitors_out();
+            }
         }
+        if let Some(seconds) = auto_pause {
+            sandbox = self.set_auto_pause(id, seconds).await?;
+        }
+        Ok(sandbox)
+    }
+
+    /// Sets or clears the idle time after which a sandbox pauses by itself. It begins anew.
+    async fn set_auto_pause(
+        &self,
+        id: &SandboxId,
+        seconds: Option<u64>,
+    ) -> Result<Sandbox, CoreError> {
+        // One at a time, so that what is counted is what is written.
+        let slot = self.inner.slots.get(id);
+        let _work = slot.work().await;
+        let sandbox = changed(self.inner.store.set_auto_pause(id, &PATCHABLE, seconds).await?)?;
+        self.begin_idle_time(&sandbox);
         Ok(sandbox)
     }
 
@@ -61,8 +82,11 @@ impl Core {
         if sandbox.state == State::Running {
             // One at a time: the file is read, changed and written.
             let slot = self.inner.slots.get(id);
-            let _work = slot.work.lock().await;
-            self.install_ssh_pubkeys(&sandbox).await?;
+            let _work = slot.work().await;
+            // One that was paused meanwhile gets them when it is resumed.
+            if self.get(id).await?.state == State::Running {
+                self.install_ssh_pubkeys(&sandbox).await?;
+            }
         }
         Ok(sandbox.spec.ssh_pubkeys.len())
     }

@@ -1,24 +1,27 @@
-//! What the engine holds in memory for each sandbox: an order for lifecycle work, and a way
-//! to interrupt what runs inside.
+//! What the engine holds in memory for each sandbox: an order for lifecycle work, a way to
+//! interrupt what goes on inside, and when anything last did.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use createos_sdk::SandboxId;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::CoreError;
+use super::activity::{Activity, Awake};
 
 /// Visitors that one sandbox may have at once.
 pub(super) const MAX_VISITS: usize = 1000;
 
+/// The right to boot, pause, resume, fork or remove a sandbox.
+pub(super) type Work = OwnedMutexGuard<()>;
+
 /// One sandbox's lock and interrupt.
 pub(super) struct Slot {
-    /// Held by whoever boots, stops or removes the sandbox.
-    pub(super) work: Arc<tokio::sync::Mutex<()>>,
-    life: Mutex<CancellationToken>,
-    /// Lives that are held.
-    held: Arc<AtomicUsize>,
+    work: Arc<tokio::sync::Mutex<()>>,
+    life: Mutex<Shared>,
+    pub(super) activity: Activity,
     /// Room for visitors. They need no key, so they could be any number.
     pub(super) visits: Arc<Semaphore>,
     ingress: Mutex<CancellationToken>,
@@ -29,54 +32,83 @@ impl Default for Slot {
         Self {
             work: Arc::default(),
             life: Mutex::default(),
-            held: Arc::default(),
+            activity: Activity::default(),
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
             ingress: Mutex::default(),
         }
     }
 }
 
+/// One life of a sandbox, from a boot or resume to the next end or pause.
+#[derive(Default, Clone)]
+struct Shared {
+    end: CancellationToken,
+    why: Arc<OnceLock<Interrupt>>,
+}
+
+/// Why what goes on in a sandbox is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupt {
+    Ended,
+    Paused,
+}
+
 /// Held by everything that goes on in a sandbox: a command, a transfer, a connection.
 pub(super) struct Life {
-    token: CancellationToken,
-    held: Arc<AtomicUsize>,
+    shared: Shared,
+    _awake: Awake,
 }
 
 impl Life {
     /// Completes when this life of the sandbox ends.
     pub(super) async fn cancelled(&self) {
-        self.token.cancelled().await;
+        self.shared.end.cancelled().await;
     }
 
     /// Does the work, unless this life ends before: then `None`.
     pub(super) async fn run_until_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.token.run_until_cancelled(work).await
+        self.shared.end.run_until_cancelled(work).await
     }
-}
 
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
+    /// What to tell whoever was interrupted.
+    pub(super) fn lost(&self) -> CoreError {
+        let what = match self.shared.why.get() {
+            Some(Interrupt::Paused) => "was paused",
+            Some(Interrupt::Ended) | None => "ended",
+        };
+        CoreError::Lost(format!(
+            "the sandbox {what} in the middle of this; part of it may have been done"
+        ))
     }
 }
 
 impl Slot {
+    /// Waits for the work under way to end; nobody else works on the sandbox until the
+    /// returned guard is dropped. Who asks first is served first.
+    pub(super) async fn work(&self) -> Work {
+        Arc::clone(&self.work).lock_owned().await
+    }
+
+    /// Works on the sandbox, unless somebody does already.
+    pub(super) fn try_work(&self) -> Option<Work> {
+        Arc::clone(&self.work).try_lock_owned().ok()
+    }
+
+    /// Whether somebody works on the sandbox.
+    pub(super) fn is_busy(&self) -> bool {
+        self.try_work().is_none()
+    }
+
     /// Takes part in this life of the sandbox. Take it before looking at the state: an end
     /// that comes in between is then seen in one of the two.
     pub(super) fn life(&self) -> Life {
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Life { token: lock(&self.life).clone(), held: Arc::clone(&self.held) }
-    }
-
-    /// How many things go on in the sandbox.
-    #[cfg(test)]
-    fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        let awake = self.activity.hold();
+        Life { shared: lock(&self.life).clone(), _awake: awake }
     }
 
     /// Cancelled when this life of the sandbox ends; for what is no activity of its own.
     pub(super) fn end_of_life(&self) -> CancellationToken {
-        lock(&self.life).clone()
+        lock(&self.life).end.clone()
     }
 
     /// Cancelled when ingress is turned off. Take it before looking whether it is on.
@@ -89,14 +121,17 @@ impl Slot {
         std::mem::take(&mut *lock(&self.ingress)).cancel();
     }
 
-    /// Begins a new life; the caller holds `work`.
+    /// Begins a new life; the caller works on the sandbox.
     pub(super) fn renew(&self) {
-        *lock(&self.life) = CancellationToken::new();
+        *lock(&self.life) = Shared::default();
     }
 
-    /// Interrupts commands and transfers.
-    pub(super) fn interrupt(&self) {
-        lock(&self.life).cancel();
+    /// Interrupts commands, transfers and connections.
+    pub(super) fn interrupt(&self, why: Interrupt) {
+        let life = lock(&self.life);
+        // The first reason is the reason.
+        let _ = life.why.set(why);
+        life.end.cancel();
     }
 }
 
@@ -120,6 +155,13 @@ impl Slots {
         lock(&self.slots).get(id).cloned()
     }
 
+    /// Sandboxes that have been idle for longer than they may.
+    pub(super) fn overdue(&self) -> Vec<SandboxId> {
+        let slots = lock(&self.slots);
+        let overdue = slots.iter().filter(|(_, slot)| slot.activity.is_overdue());
+        overdue.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Forgets a destroyed sandbox.
     pub(super) fn remove(&self, id: &SandboxId) {
         lock(&self.slots).remove(id);
@@ -127,7 +169,7 @@ impl Slots {
 
     pub(super) fn interrupt_all(&self) {
         for slot in lock(&self.slots).values() {
-            slot.interrupt();
+            slot.interrupt(Interrupt::Ended);
         }
     }
 }
@@ -145,14 +187,16 @@ mod tests {
     async fn lives_are_counted_and_end_together() {
         let slot = Slot::default();
         let (first, second) = (slot.life(), slot.life());
-        assert_eq!(slot.held(), 2);
-        slot.interrupt();
+        assert_eq!(slot.activity.held(), 2);
+        slot.interrupt(Interrupt::Paused);
+        slot.interrupt(Interrupt::Ended);
         first.cancelled().await;
         assert_eq!(second.run_until_cancelled(std::future::pending::<()>()).await, None);
+        assert!(second.lost().to_string().contains("was paused"));
         slot.renew();
         let third = slot.life();
         assert_eq!(third.run_until_cancelled(std::future::ready(7)).await, Some(7));
         drop((first, second));
-        assert_eq!(slot.held(), 1);
+        assert_eq!(slot.activity.held(), 1);
     }
 }

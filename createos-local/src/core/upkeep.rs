@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::{Core, CoreError, State};
 use crate::runtime::Died;
+use crate::store::Change;
 
 impl Core {
     pub(super) fn start_upkeep(&self) {
@@ -15,6 +16,13 @@ impl Core {
                 }
             });
         }
+        let core = self.clone();
+        self.until_stopped(async move {
+            loop {
+                tokio::time::sleep(core.inner.tuning.idle_check).await;
+                core.pause_idle().await;
+            }
+        });
         let core = self.clone();
         self.until_stopped(async move {
             loop {
@@ -52,10 +60,29 @@ impl Core {
         }
         for sandbox in self.inner.store.in_states(&[State::Destroying]).await? {
             let id = sandbox.id();
-            if self.inner.slots.get(id).work.try_lock().is_ok() {
+            if !self.inner.slots.get(id).is_busy() {
                 // Nobody is at it: the removal failed before. A failure is logged there.
                 drop(self.run_to_end(self.clone().finish_destroy(id.clone()))?);
             }
+        }
+        self.tidy_transitions().await
+    }
+
+    /// Ends transitions whose outcome could not be written down.
+    async fn tidy_transitions(&self) -> Result<(), CoreError> {
+        for sandbox in self.inner.store.in_states(&[State::Resuming]).await? {
+            if !self.inner.slots.get(sandbox.id()).is_busy() {
+                drop(self.run_to_end(self.clone().finish_resume(sandbox.id().clone()))?);
+            }
+        }
+        let held = [State::Pausing, State::Forking];
+        for sandbox in self.inner.store.in_states(&held).await? {
+            let id = sandbox.id();
+            let Some(_work) = self.inner.slots.get(id).try_work() else { continue };
+            // Who begins these states holds the sandbox until they are over.
+            self.inner.runtime.stop(id).await?;
+            let reason = Change::Because("the engine could not write down its state".to_owned());
+            self.inner.store.change(id, &held, State::Error, reason).await?;
         }
         Ok(())
     }

@@ -51,6 +51,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
         rotated_at INTEGER
     ) STRICT;",
     "ALTER TABLE sandboxes ADD COLUMN nesting INTEGER NOT NULL DEFAULT 0;",
+    // How a paused sandbox is kept; where a fork came from, and whether its files are still
+    // to be copied from there.
+    "ALTER TABLE sandboxes ADD COLUMN paused_at INTEGER;
+    ALTER TABLE sandboxes ADD COLUMN saved TEXT;
+    ALTER TABLE sandboxes ADD COLUMN auto_pause_after_seconds INTEGER;
+    ALTER TABLE sandboxes ADD COLUMN forked_from TEXT;
+    ALTER TABLE sandboxes ADD COLUMN awaits_copy INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

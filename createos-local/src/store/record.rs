@@ -11,12 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::State;
-use crate::runtime::Limits;
+use crate::runtime::{Limits, Saved};
 
 /// The columns of [`Sandbox::from_row`], in its order.
 pub(super) const COLUMNS: &str = "id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib, \
      cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys, ingress_enabled, \
-     created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting";
+     created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting, paused_at, \
+     saved, auto_pause_after_seconds, forked_from, awaits_copy";
 
 /// What is known of a sandbox before it has a row: everything but its address and its life.
 #[derive(Debug, Clone)]
@@ -38,6 +39,10 @@ pub(crate) struct NewSandbox {
     /// Whether it may hold containers of its own.
     pub(crate) nesting: bool,
     pub(crate) created_at: SystemTime,
+    /// Idle seconds after which it pauses by itself.
+    pub(crate) auto_pause_seconds: Option<u64>,
+    /// The paused sandbox whose files it begins with.
+    pub(crate) forked_from: Option<SandboxId>,
 }
 
 /// A sandbox as the store knows it.
@@ -51,8 +56,13 @@ pub(crate) struct Sandbox {
     /// When it became `destroyed` or `failed`.
     pub(crate) ended_at: Option<SystemTime>,
     pub(crate) spawn: Option<Duration>,
-    /// Why it is in `error` or `failed`, for people.
+    /// Why it is in `error` or `failed`, or what did not go as wished; for people.
     pub(crate) reason: Option<String>,
+    pub(crate) paused_at: Option<SystemTime>,
+    /// How it is kept while it is paused, and until it runs again.
+    pub(crate) saved: Option<Saved>,
+    /// Its files are still to be copied from the sandbox it is forked from.
+    pub(crate) awaits_copy: bool,
 }
 
 impl Sandbox {
@@ -87,6 +97,8 @@ impl Sandbox {
                 ingress_enabled: row.get(15)?,
                 nesting: row.get(22)?,
                 created_at: from_micros(row.get(16)?),
+                auto_pause_seconds: row.get(25)?,
+                forked_from: optional(row, 26, |word| word.parse().ok())?,
             },
             state: text(row, 2, State::parse)?,
             ip: text(row, 10, |word| word.parse().ok())?,
@@ -95,6 +107,9 @@ impl Sandbox {
             ended_at: row.get::<_, Option<i64>>(19)?.map(from_micros),
             spawn: row.get::<_, Option<u64>>(20)?.map(Duration::from_micros),
             reason: row.get(21)?,
+            paused_at: row.get::<_, Option<i64>>(23)?.map(from_micros),
+            saved: optional(row, 24, Saved::parse)?,
+            awaits_copy: row.get(27)?,
         })
     }
 }
@@ -105,6 +120,17 @@ fn text<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> r
         let error = format!("column {column} holds an unknown value");
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     })
+}
+
+fn optional<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    match row.get::<_, Option<String>>(column)? {
+        Some(_) => text(row, column, parse).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
 use super::record::{COLUMNS, to_json, to_micros};
 use super::{NewSandbox, Sandbox, Store, StoreError};
 use crate::core::State;
+use crate::runtime::Saved;
 
 /// Sandboxes live in 10.0.0.0/16. The first address is the gateway's, the last is broadcast.
 const FIRST_ADDRESS: u32 = 0x0A00_0002;
@@ -42,6 +43,8 @@ pub(crate) enum Change {
     Booted(Duration),
     /// A later boot succeeded.
     Resumed(Duration),
+    /// What it needs to run again is kept, in this way; the text says what is not.
+    Saved(Saved, Option<String>),
     /// It went wrong; the text is for people.
     Because(String),
 }
@@ -62,7 +65,7 @@ pub(crate) struct Counts {
 }
 
 impl Store {
-    /// Writes a new sandbox as `creating` and gives it an address of its own.
+    /// Writes a new sandbox, as `creating` or, with an origin, as `forking`, and gives it an address of its own.
     pub(crate) async fn insert(&self, new: NewSandbox) -> Result<Sandbox, InsertError> {
         self.call(move |connection| insert(connection, new)).await
     }
@@ -185,20 +188,23 @@ fn list(
 fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, InsertError> {
     let transaction = connection.transaction()?;
     let ip = free_address(&transaction)?;
+    let state = if new.forked_from.is_some() { State::Forking } else { State::Creating };
     let sql = format!(
         "INSERT INTO sandboxes (id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib,
              cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys,
-             ingress_enabled, nesting, created_at)
+             ingress_enabled, nesting, created_at, auto_pause_after_seconds, forked_from,
+             awaits_copy)
          VALUES (:id, :name, :status, :shape, :rootfs, :vcpu, :mem_mib, :disk_mib,
              :cpu_percent, :max_processes, :ip, :region, :envs, :egress, :ssh_pubkeys,
-             :ingress_enabled, :nesting, :created_at)
+             :ingress_enabled, :nesting, :created_at, :auto_pause, :forked_from,
+             :forked_from IS NOT NULL)
          RETURNING {COLUMNS}"
     );
     let inserted = transaction.prepare_cached(&sql)?.query_row(
         named_params! {
             ":id": new.id.as_str(),
             ":name": new.name,
-            ":status": State::Creating.as_str(),
+            ":status": state.as_str(),
             ":shape": new.shape,
             ":rootfs": new.rootfs,
             ":vcpu": new.vcpu,
@@ -214,6 +220,8 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
             ":ingress_enabled": new.ingress_enabled,
             ":nesting": new.nesting,
             ":created_at": to_micros(new.created_at),
+            ":auto_pause": new.auto_pause_seconds,
+            ":forked_from": new.forked_from.as_ref().map(SandboxId::as_str),
         },
         Sandbox::from_row,
     );
@@ -236,15 +244,20 @@ fn change_state(
     change: Change,
 ) -> Result<Option<Sandbox>, StoreError> {
     let transaction = connection.transaction()?;
-    match get(&transaction, id)? {
-        Some(sandbox) if from.contains(&sandbox.state) => {}
+    let before = match get(&transaction, id)? {
+        Some(sandbox) if from.contains(&sandbox.state) => sandbox,
         _ => return Ok(None),
-    }
+    };
     let now = to_micros(SystemTime::now());
+    let saved = saved_after(&before, to, &change);
+    let was_copied = matches!(change, Change::Saved(..));
+    let is_pause = was_copied && to == State::Paused;
     let (spawn, resumed, reason) = match change {
         Change::Plain => (None, None, None),
         Change::Booted(spawn) => (Some(spawn), None, None),
-        Change::Resumed(spawn) => (Some(spawn), Some(now), None),
+        // What was not kept is still worth knowing.
+        Change::Resumed(spawn) => (Some(spawn), Some(now), before.reason),
+        Change::Saved(_, note) => (None, None, note),
         Change::Because(reason) => (None, None, Some(reason)),
     };
     let sql = format!(
@@ -254,6 +267,9 @@ fn change_state(
              spawn_us = coalesce(:spawn_us, spawn_us),
              running_at = CASE WHEN :running THEN coalesce(running_at, :now) ELSE running_at END,
              last_resumed_at = coalesce(:resumed_at, last_resumed_at),
+             paused_at = CASE WHEN :is_pause THEN :now ELSE paused_at END,
+             saved = :saved,
+             awaits_copy = awaits_copy AND NOT :was_copied,
              ended_at = CASE WHEN :ended THEN :now ELSE ended_at END
          WHERE id = :id RETURNING {COLUMNS}"
     );
@@ -265,6 +281,9 @@ fn change_state(
             ":spawn_us": spawn.map(|spawn| u64::try_from(spawn.as_micros()).unwrap_or(u64::MAX >> 1)),
             ":running": to == State::Running,
             ":resumed_at": resumed,
+            ":is_pause": is_pause,
+            ":saved": saved.map(Saved::as_str),
+            ":was_copied": was_copied,
             ":ended": to.is_terminal(),
             ":now": now,
         },
@@ -272,6 +291,19 @@ fn change_state(
     )?;
     transaction.commit()?;
     Ok(Some(changed))
+}
+
+/// How a sandbox is kept once it has changed. A resume that failed can be tried again with the
+/// same; but what was frozen went with the machine.
+fn saved_after(before: &Sandbox, to: State, change: &Change) -> Option<Saved> {
+    match (change, to) {
+        (Change::Saved(saved, _), _) => Some(*saved),
+        (_, State::Resuming | State::Paused | State::Destroying) => before.saved,
+        (_, State::Error) if before.state == State::Resuming => {
+            before.saved.filter(|saved| *saved != Saved::Frozen)
+        }
+        _ => None,
+    }
 }
 
 /// The next free address after the last one given out.

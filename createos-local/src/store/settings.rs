@@ -45,6 +45,16 @@ impl Store {
         self.set(id, states, move |sandbox| sandbox.spec.ingress_enabled = enabled).await
     }
 
+    /// Sets or clears the idle seconds after which a sandbox pauses by itself.
+    pub(crate) async fn set_auto_pause(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        seconds: Option<u64>,
+    ) -> Result<Setting, StoreError> {
+        self.set(id, states, move |sandbox| sandbox.spec.auto_pause_seconds = seconds).await
+    }
+
     /// Reads, changes and writes a sandbox's settings as one step.
     async fn set(
         &self,
@@ -71,13 +81,15 @@ impl Store {
 
 fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, StoreError> {
     let sql = format!(
-        "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled
+        "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled,
+             auto_pause_after_seconds = :auto_pause
          WHERE id = :id RETURNING {COLUMNS}"
     );
     let values = named_params! {
         ":id": sandbox.id().as_str(),
         ":ssh_pubkeys": to_json(&sandbox.spec.ssh_pubkeys)?,
         ":ingress_enabled": sandbox.spec.ingress_enabled,
+        ":auto_pause": sandbox.spec.auto_pause_seconds,
     };
     Ok(connection.prepare_cached(&sql)?.query_row(values, Sandbox::from_row).optional()?)
 }

@@ -25,6 +25,8 @@ fn new(id: &str, name: &str) -> NewSandbox {
         ingress_enabled: false,
         nesting: true,
         created_at: SystemTime::now(),
+        auto_pause_seconds: Some(600),
+        forked_from: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use createos_sdk::SandboxId;
 use serde_json::{Value, json};
 
 use super::rig::{KEY, Rig, SHAPE};
@@ -11,35 +12,56 @@ use crate::core::State;
 struct Row {
     state: &'static str,
     exec: u16,
+    pause: u16,
     resume: u16,
+    fork: u16,
     settings: u16,
-    get: u16,
 }
 
-const ROWS: [Row; 9] = [
-    Row { state: "creating", exec: 409, resume: 409, settings: 200, get: 200 },
-    Row { state: "running", exec: 200, resume: 200, settings: 200, get: 200 },
-    Row { state: "pausing", exec: 409, resume: 409, settings: 200, get: 200 },
-    Row { state: "paused", exec: 409, resume: 409, settings: 200, get: 200 },
-    Row { state: "resuming", exec: 409, resume: 202, settings: 200, get: 200 },
-    Row { state: "forking", exec: 409, resume: 409, settings: 200, get: 200 },
-    Row { state: "destroying", exec: 409, resume: 409, settings: 200, get: 200 },
-    Row { state: "destroyed", exec: 409, resume: 409, settings: 404, get: 200 },
-    Row { state: "failed", exec: 409, resume: 409, settings: 200, get: 200 },
+const ROWS: [Row; 10] = [
+    Row { state: "creating", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
+    Row { state: "running", exec: 200, pause: 202, resume: 200, fork: 409, settings: 200 },
+    Row { state: "pausing", exec: 409, pause: 202, resume: 409, fork: 202, settings: 200 },
+    Row { state: "paused", exec: 409, pause: 200, resume: 202, fork: 202, settings: 200 },
+    Row { state: "resuming", exec: 409, pause: 409, resume: 202, fork: 409, settings: 200 },
+    Row { state: "forking", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
+    Row { state: "error", exec: 409, pause: 409, resume: 202, fork: 409, settings: 200 },
+    Row { state: "destroying", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
+    Row { state: "destroyed", exec: 409, pause: 409, resume: 409, fork: 409, settings: 404 },
+    Row { state: "failed", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
 ];
 
-#[tokio::test]
-async fn operations_by_state() {
-    let rig = Rig::new().await;
+/// A sandbox in this state, on a machine on which nothing is held up.
+async fn in_state(rig: &Rig, state: &str) -> SandboxId {
     let id = rig.sandbox().await;
     let path = format!("/v1/sandboxes/{id}");
+    match state {
+        "running" => {}
+        "paused" => {
+            rig.call("POST", &format!("{path}/pause"), None).await;
+            rig.until(&id, "paused").await;
+        }
+        "error" => {
+            rig.fake.die(&id, "gone");
+            rig.until(&id, "error").await;
+        }
+        other => rig.force(&id, other),
+    }
+    id
+}
+
+#[tokio::test]
+async fn commands_files_and_settings_by_state() {
+    let rig = Rig::new().await;
     for row in ROWS {
-        rig.force(&id, row.state);
+        let id = in_state(&rig, row.state).await;
+        let path = format!("/v1/sandboxes/{id}");
         let at = |rest: &str| format!("{path}{rest}");
         let check = |what: &str, got: u16, wanted: u16| {
             assert_eq!(got, wanted, "{what} while {}", row.state);
         };
-        check("get", rig.get(&path).await.status, row.get);
+        let view = rig.get(&path).await;
+        assert_eq!(view.data()["status"], row.state);
         let exec = rig.exec(&id, json!({"cmd": "echo"})).await;
         check("exec", exec.status, row.exec);
         if row.exec == 409 {
@@ -51,16 +73,57 @@ async fn operations_by_state() {
         let put = rig.send("PUT", &at("/files?path=/f"), &[("x-api-key", KEY)], "x").await;
         check("upload", put.status, row.exec);
         check("download", rig.get(&at("/files?path=/f")).await.status, row.exec);
-        let resume = rig.call("POST", &at("/resume"), None).await;
-        check("resume", resume.status, row.resume);
-        if resume.status < 300 {
-            assert_eq!(resume.data()["status"], row.state);
-            assert_eq!(resume.headers["x-poll-after"], "1");
-        }
         for setting in ["/egress", "/bandwidth", "/disks"] {
             check(setting, rig.get(&at(setting)).await.status, row.settings);
         }
-        check("pause", rig.call("POST", &at("/pause"), None).await.status, 501);
+    }
+}
+
+#[tokio::test]
+async fn changes_of_state_by_state() {
+    let rig = Rig::new().await;
+    for row in ROWS {
+        for (operation, wanted, answered) in [
+            ("pause", row.pause, ["paused", "pausing"]),
+            ("resume", row.resume, ["running", "resuming"]),
+            ("fork", row.fork, ["", "forking"]),
+        ] {
+            // A pause is under way only while the machine is at it.
+            let id = if row.state == "pausing" {
+                let id = rig.sandbox().await;
+                rig.fake.hold();
+                rig.call("POST", &format!("/v1/sandboxes/{id}/pause"), None).await;
+                id
+            } else {
+                in_state(&rig, row.state).await
+            };
+            let path = format!("/v1/sandboxes/{id}/{operation}");
+            let call = rig.call("POST", &path, Some(json!({})));
+            let release = async {
+                // Long enough for the call to find the pause under way.
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                if row.state == "pausing" {
+                    rig.fake.release();
+                }
+            };
+            let (reply, ()) = tokio::join!(call, release);
+            assert_eq!(reply.status, wanted, "{operation} while {}: {reply:?}", row.state);
+            match reply.status {
+                202 => assert_eq!(reply.data()["status"], answered[1]),
+                200 => assert_eq!(reply.data()["status"], answered[0]),
+                _ => assert!(reply.message().contains(row.state), "{}", reply.message()),
+            }
+            if reply.status < 300 {
+                assert_eq!(reply.headers["x-poll-after"], "0");
+                assert!(reply.data()["mem_mib"].is_number(), "the view is whole");
+            } else if row.state != "pausing" {
+                assert_eq!(rig.status(&id).await, row.state, "a refusal changes nothing");
+            }
+        }
+    }
+    for operation in ["pause", "resume", "fork"] {
+        let path = format!("/v1/sandboxes/sb-none/{operation}");
+        assert_eq!(rig.call("POST", &path, None).await.status, 404);
     }
 }
 
@@ -183,7 +246,7 @@ async fn a_sandbox_that_ends_by_itself_says_why_and_can_be_resumed() {
     let resumed = rig.call("POST", &format!("{path}/resume"), Some(Value::Null)).await;
     assert_eq!(resumed.status, 202);
     assert_eq!(resumed.data()["status"], "resuming");
-    assert_eq!(resumed.headers["x-poll-after"], "1");
+    assert_eq!(resumed.headers["x-poll-after"], "0");
     rig.until(&id, "running").await;
     let again = rig.get(&path).await.data();
     assert_eq!((&again["name"], &again["ip"]), (&view["name"], &view["ip"]));

@@ -12,6 +12,7 @@ use crate::core::Tuning;
 use crate::core::fake::Fake;
 use crate::engine::{Engine, EngineBuilder, Machine};
 use crate::error::EngineError;
+use crate::runtime::Saved;
 
 async fn start(builder: EngineBuilder) -> Result<Engine, EngineError> {
     let machine = async |_| Ok(Machine { runtime: Arc::new(Fake::new()), rootfs: Vec::new() });
@@ -80,6 +81,82 @@ async fn every_state_is_finished_or_undone() {
     let fresh = rig.sandbox().await;
     let fresh = rig.get(&format!("/v1/sandboxes/{fresh}")).await.data();
     assert_eq!(fresh["ip"], "10.0.0.12");
+}
+
+#[tokio::test]
+async fn what_was_paused_stays_so_unless_it_was_in_memory() {
+    let rig = Rig::new().await;
+    let cases = [
+        ("paused", "files", "paused", ""),
+        ("paused", "memory", "paused", ""),
+        ("paused", "frozen", "error", "paused in memory"),
+        ("resuming", "files", "error", "being resumed"),
+        ("resuming", "memory", "error", "being resumed"),
+        ("resuming", "frozen", "error", "the engine ended"),
+        ("destroying", "frozen", "destroyed", ""),
+    ];
+    let mut ids = Vec::new();
+    for _ in cases {
+        let id = rig.sandbox_with(json!({"auto_pause_after_seconds": 600})).await;
+        rig.send("PUT", &format!("/v1/sandboxes/{id}/files?path=/f"), &[("x-api-key", KEY)], "x")
+            .await;
+        ids.push(id);
+    }
+    let rig = rig
+        .restart(|database, _| {
+            for (id, (state, saved, ..)) in ids.iter().zip(cases) {
+                let sql = "UPDATE sandboxes SET status = ?1, saved = ?2 WHERE id = ?3";
+                assert_eq!(database.execute(sql, [state, saved, id.as_str()]).unwrap(), 1);
+            }
+        })
+        .await;
+    for (id, (state, saved, after, reason)) in ids.iter().zip(cases) {
+        let view = rig.view(id).await;
+        assert_eq!(view["status"], after, "{state} {saved}");
+        let told = view["status_reason"].as_str().unwrap_or_default();
+        assert!(told.contains(reason) && told.is_empty() == reason.is_empty(), "{view}");
+        if after == "destroyed" {
+            continue;
+        }
+        // What was on disk is resumed from there, and what was in memory boots.
+        let (way, other) = match saved {
+            "frozen" => (&rig.fake.resume_error, &rig.fake.boot_error),
+            _ => (&rig.fake.boot_error, &rig.fake.resume_error),
+        };
+        *way.lock().unwrap() = Some("must not go this way".to_owned());
+        *other.lock().unwrap() = None;
+        assert_eq!(rig.post(id, "resume").await.status, 202);
+        rig.until(id, "running").await;
+        assert_eq!(rig.fake.file(id, "/f").unwrap(), "x");
+        assert_eq!(rig.view(id).await["auto_pause_after_seconds"], 600);
+    }
+}
+
+#[tokio::test]
+async fn a_fork_whose_copy_was_cut_off_is_made_by_resume() {
+    let rig = Rig::new().await;
+    let source = rig.sandbox().await;
+    rig.send("PUT", &format!("/v1/sandboxes/{source}/files?path=/f"), &[("x-api-key", KEY)], "x")
+        .await;
+    rig.pause_as(&source, Saved::Files).await;
+    *rig.fake.fork_error.lock().unwrap() = Some("cut off".to_owned());
+    let fork = rig.post(&source, "fork").await.data();
+    let child: SandboxId = fork["id"].as_str().unwrap().parse().unwrap();
+    rig.until(&child, "error").await;
+    let rig = rig
+        .restart(|database, fake| {
+            let sql = "UPDATE sandboxes SET status = 'forking', reason = NULL WHERE id = ?1";
+            assert_eq!(database.execute(sql, [child.as_str()]).unwrap(), 1);
+            *fake.fork_error.lock().unwrap() = None;
+        })
+        .await;
+    let view = rig.view(&child).await;
+    assert_eq!((&view["status"], &view["forked_from"]), (&json!("error"), &json!(source)));
+    assert!(view["status_reason"].as_str().unwrap().contains("being copied"), "{view}");
+    assert_eq!(rig.status(&source).await, "paused");
+    rig.post(&child, "resume").await;
+    rig.until(&child, "running").await;
+    assert_eq!(rig.fake.file(&child, "/f").unwrap(), "x");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::rig::Rig;
+use crate::runtime::Saved;
 
 impl Rig {
     async fn inside(&self, id: &SandboxId) -> TcpStream {
@@ -32,6 +33,30 @@ async fn a_sandbox_can_destroy_itself_and_nobody_else() {
     assert!(answer.ends_with(r#"{"status":"success","data":{"ok":true}}"#), "{answer}");
     rig.until(&id, "destroyed").await;
     assert_eq!(rig.status(&other).await, "running");
+}
+
+#[tokio::test]
+async fn a_sandbox_can_pause_itself_and_is_heard_again_afterwards() {
+    let rig = Rig::new().await;
+    let id = rig.sandbox().await;
+    for saved in [Saved::Files, Saved::Frozen, Saved::Memory] {
+        *rig.fake.saves_as.lock().unwrap() = saved;
+        let answer = rig.signal(&id, "POST /self/pause?reason=night+run").await;
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+        rig.until(&id, "paused").await;
+        rig.post(&id, "resume").await;
+        rig.until(&id, "running").await;
+    }
+    *rig.fake.pause_error.lock().unwrap() = Some("not now".to_owned());
+    rig.signal(&id, "POST /self/pause").await;
+    rig.eventually(async || {
+        let view = rig.view(&id).await;
+        view.get("status_reason").map(drop).ok_or(view.to_string())
+    })
+    .await;
+    let answer = rig.signal(&id, "POST /self/delete").await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "a pause that failed leaves it heard: {answer}");
+    rig.until(&id, "destroyed").await;
 }
 
 #[tokio::test]
