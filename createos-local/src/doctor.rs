@@ -13,7 +13,7 @@ use futures::StreamExt;
 
 use crate::runtime::{
     BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_NESTING, Namespaces, Runtime,
-    RuntimeError,
+    RuntimeError, Saved,
 };
 
 /// How well this machine provides something.
@@ -243,16 +243,18 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 256 },
         nesting: false,
     };
-    let boot = match runtime.boot(spec).await {
+    let boot = match runtime.boot(spec.clone()).await {
         Ok(boot) => boot,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
     let looked = look_around(runtime, &id).await;
+    let snapshots = snapshots(runtime, &spec).await;
     let removed = runtime.remove(&id).await;
     let mut items = match looked {
         Ok(items) => items,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
+    items.push(snapshots);
     let millis = boot.spawn.as_secs_f64() * 1000.0;
     items.push(match removed {
         Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),
@@ -291,6 +293,39 @@ async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, 
         "use the hosted control plane where a sandbox needs the internet",
     );
     Ok(vec![filtered, bounding, rootfs, network])
+}
+
+/// Pauses and resumes a sandbox in which something runs.
+async fn snapshots(runtime: &Namespaces, spec: &BootSpec) -> Item {
+    const REMEDY: &str = "run the engine as root with CRIU 4.2 or newer installed";
+    match pause_and_resume(runtime, spec).await {
+        Ok(Saved::Memory) => Item::ok("snapshots", "memory and processes are saved to disk"),
+        Ok(_) => Item::flawed(
+            "snapshots",
+            Status::Degraded,
+            "memory snapshot unavailable: this machine freezes a paused sandbox in memory \
+             instead. It goes on counting against the machine; a restart of the engine loses \
+             running processes, not files; and a fork has the files of its source, not its \
+             processes",
+            REMEDY,
+        ),
+        Err(error) => {
+            let detail = format!("a sandbox with running processes cannot be paused: {error}");
+            missing("snapshots", detail, REMEDY)
+        }
+    }
+}
+
+async fn pause_and_resume(runtime: &Namespaces, spec: &BootSpec) -> Result<Saved, RuntimeError> {
+    let start = "nohup sleep 1000 >/dev/null 2>&1 </dev/null & echo $!";
+    let pid = shell(runtime, &spec.id, start).await?;
+    let saved = runtime.pause(&spec.id).await?;
+    runtime.resume(spec.clone(), saved).await?;
+    let look = format!("kill -0 {} && echo alive", pid.trim());
+    match shell(runtime, &spec.id, &look).await?.as_str() {
+        "alive\n" => Ok(saved),
+        _ => Err(RuntimeError::Refused("a process was gone after it".to_owned())),
+    }
 }
 
 async fn shell(runtime: &Namespaces, id: &SandboxId, script: &str) -> Result<String, RuntimeError> {
