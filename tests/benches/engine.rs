@@ -8,7 +8,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Outcome, SHAPE, Server, millis, rate, row, spread};
+use common::{Outcome, SHAPE, Server, kib_of, millis, rate, resident, row, spread};
 use createos_sdk::{Client, ExecEvent, Upload};
 use futures::{StreamExt, TryStreamExt};
 
@@ -176,19 +176,8 @@ async fn transfer(direction: &str, url: &str, key: &str, id: &str) -> Outcome<()
     Ok(())
 }
 
-/// A field of `/proc/PID/status` in KiB.
-fn resident(pid: u32, field: &str) -> Outcome<u64> {
-    kib_of(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, field)
-}
-
 fn available_memory() -> Outcome<u64> {
     kib_of(&std::fs::read_to_string("/proc/meminfo")?, "MemAvailable")
-}
-
-fn kib_of(text: &str, field: &str) -> Outcome<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?;
-    Ok(number.parse()?)
 }
 
 /// Makes the peak start again from what is resident now.

@@ -73,3 +73,14 @@ pub fn millis(time: Duration) -> String {
 pub fn rate(bytes: u64, time: Duration) -> String {
     format!("{:.0} MB/s", bytes as f64 / time.as_secs_f64() / 1e6)
 }
+
+/// A field of `/proc/PID/status` in KiB.
+pub fn resident(pid: u32, field: &str) -> Outcome<u64> {
+    kib_of(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, field)
+}
+
+pub fn kib_of(text: &str, field: &str) -> Outcome<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?;
+    Ok(number.parse()?)
+}
