@@ -53,7 +53,8 @@ pub struct SandboxView {
     pub id: SandboxId,
     /// Its state when the server answered.
     pub status: SandboxStatus,
-    /// Why it is in `error` or `failed`, in words for a person. Only the local engine tells it.
+    /// Why it is in `error` or `failed`, why its last pause failed, or what a pause or fork does
+    /// not keep; in words for a person. Only the local engine tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
     /// Name, unique among the caller's live sandboxes; also the hostname.

@@ -55,7 +55,7 @@ examples! {
         "found: written in one sandbox", "disk removed"], planes::disk::start();
     template: Lacks("a template is not available"), ["build| ", "built", "bytes",
         "says: hello from the template", "template removed"], planes::template::start();
-    fork: Lacks("pausing a sandbox is not available"), ["prepared and paused", "gzip -1: ",
+    fork: Serves, ["prepared and paused", "gzip -1: ",
         "gzip -9: ", "xz -9: ", "the best is ", "came out: true"], planes::fork::start();
     process: Lacks("a managed process is not available"), [r#"heard "ready\n""#, "left it at",
         r#"heard "1\n2\n3\n""#, "missed nothing", "ended meanwhile: exit code 7", "lost: ",
