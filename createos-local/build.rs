@@ -15,6 +15,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/sys");
     println!("cargo::rerun-if-changed=src/codec.rs");
+    println!("cargo::rerun-if-changed=src/tree.rs");
     for (name, directory) in HELPERS {
         println!("cargo::rerun-if-changed={directory}");
         if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {

@@ -3,7 +3,7 @@
 use crate::runtime::Limits;
 
 /// Disk size of every shape.
-const DISK_MIB: u64 = 10_240;
+pub(crate) const DISK_MIB: u64 = 10_240;
 
 /// Enough for builds and test suites; a fork bomb ends here, well below the host's own limits.
 const MAX_PROCESSES: u32 = 4096;
@@ -32,6 +32,7 @@ impl Shape {
                 None => self.vcpu * 100,
             },
             max_processes: MAX_PROCESSES,
+            disk_mib: self.disk_mib,
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::EngineError;
-use crate::runtime::remove_tree;
+use crate::tree::remove_tree;
 
 const LOCK: &str = "lock";
 const EPHEMERAL: &str = "ephemeral";

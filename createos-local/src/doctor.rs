@@ -12,8 +12,8 @@ use createos_sdk::SandboxId;
 use futures::StreamExt;
 
 use crate::runtime::{
-    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_NESTING, Namespaces, Runtime,
-    RuntimeError, Saved,
+    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_DISK_LIMIT, NO_NESTING, Namespaces,
+    Runtime, RuntimeError, Saved,
 };
 
 /// How well this machine provides something.
@@ -183,12 +183,14 @@ fn trials(dir: &Path) -> Vec<Item> {
 }
 
 fn probe(dir: &Path) -> std::io::Result<String> {
-    for name in ["cache", "stage", "proc", "mnt", "sandboxes/probe/upper", "sandboxes/probe/work"] {
+    for name in
+        ["cache", "stage", "proc", "mnt", "layers", "sandboxes/probe/upper", "sandboxes/probe/work"]
+    {
         std::fs::create_dir_all(dir.join("probe").join(name))?;
     }
     let helpers = Namespaces::install_helpers(dir)?;
     let output = Command::new(helpers).arg("probe").arg(dir.join("probe")).output()?;
-    crate::runtime::remove_tree(&dir.join("probe"))?;
+    crate::tree::remove_tree(&dir.join("probe"))?;
     // The real engine starts on this directory next, with a cache of its own choice.
     std::fs::remove_dir_all(dir.join("cache"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -218,6 +220,15 @@ fn limits(runtime: &Namespaces) -> Vec<Item> {
         enforced("memory_limit", &facts.memory, "advisory: each process is limited, not their sum"),
         enforced("cpu_limit", &facts.cpu, "not enforced: a sandbox can use every CPU"),
         enforced("process_limit", &facts.processes, "by resource limit instead of control group"),
+        match &facts.no_disks {
+            None => Item::ok("disk_limit", "each sandbox has an XFS image of its size"),
+            Some(reason) => Item::flawed(
+                "disk_limit",
+                Status::Degraded,
+                format!("advisory, and disks cannot be resized: {reason}"),
+                NO_DISK_LIMIT,
+            ),
+        },
         if facts.nesting {
             Item::ok("nesting", "sandboxes can hold containers, where the engine allows it")
         } else {
@@ -240,7 +251,12 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         name: "doctor".to_owned(),
         rootfs: HOST_ROOTFS.to_owned(),
         ip: [10, 0, 0, 2].into(),
-        limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 256 },
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            cpu_percent: 100,
+            max_processes: 256,
+            disk_mib: 10_240,
+        },
         nesting: false,
     };
     let boot = match runtime.boot(spec.clone()).await {

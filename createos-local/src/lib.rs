@@ -34,6 +34,7 @@ mod runtime;
 #[path = "warden/socket_protocol.rs"]
 mod socket_protocol;
 mod store;
+mod tree;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
 

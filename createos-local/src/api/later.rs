@@ -56,7 +56,6 @@ pub(super) fn router() -> Router<Front> {
 fn sandbox_settings() -> Router<Front> {
     let path = |rest: &str| format!("/v1/sandboxes/{{id}}{rest}");
     Router::new()
-        .route(&path("/resize"), of_sandbox(POST, "resizing a disk"))
         .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
         .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
         .route(&path("/networks"), of_sandbox(POST, "joining a network"))

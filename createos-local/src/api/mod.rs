@@ -78,6 +78,7 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/metrics", get(settings::metrics))
         .route("/v1/sandboxes/{id}/ssh-pubkeys", post(settings::ssh_pubkeys))
         .route("/v1/sandboxes/{id}/pause", post(sandboxes::pause))
+        .route("/v1/sandboxes/{id}/resize", post(settings::resize))
         .route("/v1/sandboxes/{id}/resume", post(sandboxes::resume))
         .route("/v1/sandboxes/{id}/fork", post(sandboxes::fork))
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))

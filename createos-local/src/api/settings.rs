@@ -1,11 +1,12 @@
-//! What a sandbox is set to: ports, keys, egress, bandwidth, disks (api.md 4.4, 4.10, 4.14,
+//! What a sandbox is set to: ports, keys, sizes, egress, bandwidth, disks (api.md 4.4, 4.9, 4.10, 4.14,
 //! 4.15, 4.17).
 
 use axum::body::Body;
 use axum::extract::State;
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{
-    AddSshPubkeys, Bandwidth, DiskAttachment, Egress, Metrics, PatchSandbox, SshPubkeyCount,
+    AddSshPubkeys, Bandwidth, DiskAttachment, Egress, Metrics, PatchSandbox, ResizeSandbox,
+    ResizedSandbox, SshPubkeyCount,
 };
 
 use super::Front;
@@ -28,6 +29,13 @@ pub(super) async fn ssh_pubkeys(State(front): State<Front>, Id(id): Id, body: Bo
     let request: AddSshPubkeys = body::read_json(body).await?;
     let count = front.core().add_ssh_pubkeys(&id, &request.keys).await?;
     ok(SshPubkeyCount::new(count as u64))
+}
+
+pub(super) async fn resize(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
+    front.core().get_existing(&id).await?;
+    let request: ResizeSandbox = body::read_json(body).await?;
+    let resized = front.core().resize(&id, request.disk_mib).await?;
+    ok(ResizedSandbox::new(id, resized.spec.disk_mib))
 }
 
 /// Unofficial: no public source says what is in it (api.md 9.13).

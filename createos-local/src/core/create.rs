@@ -23,6 +23,7 @@ struct Plan {
     rootfs: String,
     request: CreateSandbox,
     ssh_pubkeys: Vec<String>,
+    disk_mib: u64,
     nesting: bool,
 }
 
@@ -98,6 +99,7 @@ impl Core {
         let mut new = new_sandbox(id.clone(), plan.shape, plan.rootfs, plan.request);
         new.ssh_pubkeys = plan.ssh_pubkeys;
         new.nesting = plan.nesting;
+        new.disk_mib = plan.disk_mib;
         self.insert_with_name(new, plan.name).await
     }
 
@@ -148,9 +150,10 @@ impl Core {
         CoreError::check(wrong)?;
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         check_existence(&request)?;
-        check_available(&request, shape)?;
+        validate::egress_available(&request.egress)?;
+        let disk_mib = self.disk_size(request.disk_mib, shape.disk_mib)?;
         let nesting = self.nesting(&request)?;
-        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys, nesting })
+        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys, disk_mib, nesting })
     }
 
     /// The one label that means something here: `nesting` asks for a sandbox that may hold
@@ -254,17 +257,4 @@ fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {
         return Err(CoreError::NoSuch { field: "disks", message });
     }
     Ok(())
-}
-
-fn check_available(request: &CreateSandbox, shape: &Shape) -> Result<(), CoreError> {
-    let refuse = |field, message: &str| {
-        let message = format!("{message}; {}", super::NOT_YET);
-        Err(CoreError::NotAvailable { field, message })
-    };
-    validate::egress_available(&request.egress)?;
-    match request.disk_mib {
-        None | Some(0) => Ok(()),
-        Some(size) if size == shape.disk_mib => Ok(()),
-        Some(_) => refuse("disk_mib", "disk sizes other than the shape's cannot be enforced"),
-    }
 }

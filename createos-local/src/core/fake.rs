@@ -35,6 +35,10 @@ pub(crate) struct Fake {
     pub(crate) pause_error: Mutex<Option<String>>,
     pub(crate) resume_error: Mutex<Option<String>>,
     pub(crate) fork_error: Mutex<Option<String>>,
+    /// Whether sizes of disks are enforced.
+    pub(crate) disks_limited: Mutex<bool>,
+    /// Sizes that disks were grown to.
+    pub(crate) resized: Mutex<Vec<u64>>,
     /// While set, removals fail.
     pub(crate) remove_error: Mutex<bool>,
     /// Boots, pauses, resumes, forks and removals take a permit each; tests hold them back
@@ -75,6 +79,8 @@ impl Fake {
             pause_error: Mutex::default(),
             resume_error: Mutex::default(),
             fork_error: Mutex::default(),
+            disks_limited: Mutex::new(true),
+            resized: Mutex::default(),
             remove_error: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
             killed: Arc::default(),
@@ -306,6 +312,23 @@ impl Runtime for Arc<Fake> {
             let address = listener.local_addr().unwrap();
             self.listening.lock().unwrap().insert((id.clone(), port), address);
             Ok(listener)
+        })
+    }
+
+    fn disk_limit(&self) -> Result<(), String> {
+        let limited = *self.disks_limited.lock().unwrap();
+        if limited { Ok(()) } else { Err("this machine has no disks; get some".to_owned()) }
+    }
+
+    fn resize<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        disk_mib: u64,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            self.resized.lock().unwrap().push(disk_mib);
+            Ok(())
         })
     }
 

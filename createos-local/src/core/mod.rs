@@ -7,6 +7,7 @@
 
 mod activity;
 mod create;
+mod disk;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;

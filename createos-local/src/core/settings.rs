@@ -92,7 +92,7 @@ impl Core {
     }
 }
 
-fn changed(setting: Setting) -> Result<Sandbox, CoreError> {
+pub(super) fn changed(setting: Setting) -> Result<Sandbox, CoreError> {
     match setting {
         Setting::Changed(sandbox) => Ok(sandbox),
         Setting::Refused(sandbox) => Err(conflict(&sandbox)),
@@ -100,7 +100,7 @@ fn changed(setting: Setting) -> Result<Sandbox, CoreError> {
     }
 }
 
-fn conflict(sandbox: &Sandbox) -> CoreError {
+pub(super) fn conflict(sandbox: &Sandbox) -> CoreError {
     CoreError::Conflict(format!("sandbox is {}; this cannot be changed now", sandbox.state))
 }
 

@@ -5,7 +5,7 @@
 
 mod namespaces;
 
-pub(crate) use self::namespaces::{NO_NESTING, Namespaces, remove_tree};
+pub(crate) use self::namespaces::{NO_DISK_LIMIT, NO_NESTING, Namespaces};
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +42,8 @@ pub(crate) struct Limits {
     /// Hundredths of a CPU: 100 is one whole CPU.
     pub(crate) cpu_percent: u32,
     pub(crate) max_processes: u32,
+    /// Size of the filesystem that holds what the sandbox writes.
+    pub(crate) disk_mib: u64,
 }
 
 /// A booted sandbox.
@@ -219,6 +221,18 @@ pub(crate) trait Runtime: Send + Sync + 'static {
         id: &'a SandboxId,
         port: u16,
     ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>>;
+
+    /// Why the size of disks is not enforced here, and what would change that; `Ok` where
+    /// it is.
+    fn disk_limit(&self) -> Result<(), String>;
+
+    /// Makes the disk of a running sandbox larger while it is in use. One that has the size
+    /// already stays as it is.
+    fn resize<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        disk_mib: u64,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Sandbox directories on disk: start-up compares them with the store.
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>>;

@@ -75,6 +75,7 @@ impl Sandbox {
             memory_bytes: self.spec.mem_mib << 20,
             cpu_percent: self.spec.cpu_percent,
             max_processes: self.spec.max_processes,
+            disk_mib: self.spec.disk_mib,
         }
     }
 

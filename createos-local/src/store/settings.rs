@@ -55,6 +55,16 @@ impl Store {
         self.set(id, states, move |sandbox| sandbox.spec.auto_pause_seconds = seconds).await
     }
 
+    /// Notes the size of a sandbox's disk.
+    pub(crate) async fn set_disk(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        mib: u64,
+    ) -> Result<Setting, StoreError> {
+        self.set(id, states, move |sandbox| sandbox.spec.disk_mib = mib).await
+    }
+
     /// Reads, changes and writes a sandbox's settings as one step.
     async fn set(
         &self,
@@ -82,7 +92,8 @@ impl Store {
 fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, StoreError> {
     let sql = format!(
         "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled,
-             auto_pause_after_seconds = :auto_pause
+             auto_pause_after_seconds = :auto_pause,
+             disk_mib = :disk_mib
          WHERE id = :id RETURNING {COLUMNS}"
     );
     let values = named_params! {
@@ -90,6 +101,7 @@ fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, 
         ":ssh_pubkeys": to_json(&sandbox.spec.ssh_pubkeys)?,
         ":ingress_enabled": sandbox.spec.ingress_enabled,
         ":auto_pause": sandbox.spec.auto_pause_seconds,
+        ":disk_mib": sandbox.spec.disk_mib,
     };
     Ok(connection.prepare_cached(&sql)?.query_row(values, Sandbox::from_row).optional()?)
 }

@@ -11,6 +11,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod caps;
+mod disk;
 mod fds;
 mod ids;
 mod mount;
@@ -20,6 +21,7 @@ mod signal;
 mod sockets;
 
 pub(crate) use caps::*;
+pub(crate) use disk::*;
 pub(crate) use fds::*;
 pub(crate) use ids::*;
 pub(crate) use mount::*;

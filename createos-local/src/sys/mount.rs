@@ -82,6 +82,30 @@ pub(crate) fn mount_fs(kind: &str, target: &Path, flags: c_ulong, data: &str) ->
     .map(drop)
 }
 
+/// `mount(2)` of what is on a block device.
+pub(crate) fn mount_device(
+    device: &str,
+    kind: &str,
+    target: &Path,
+    flags: c_ulong,
+    data: &str,
+) -> io::Result<()> {
+    let (device, kind) = (c_string(device)?, c_string(kind)?);
+    let (target, data) = (c_path(target)?, c_string(data)?);
+    // SAFETY: as above.
+    check_int(unsafe {
+        mount(device.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
+    })
+    .map(drop)
+}
+
+/// Takes a mount out of sight. It ends when nothing uses it any more.
+pub(crate) fn detach_mount(target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: the path outlives the call.
+    check_int(unsafe { umount2(target.as_ptr(), MNT_DETACH) }).map(drop)
+}
+
 /// Binds `source` onto `target`.
 pub(crate) fn bind(source: &Path, target: &Path, flags: c_ulong) -> io::Result<()> {
     let (source, target) = (c_path(source)?, c_path(target)?);
@@ -171,11 +195,29 @@ pub(crate) fn open_directory_at(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd
 
 /// Whether the filesystem at `path` refuses writes.
 pub(crate) fn is_read_only(path: &Path) -> io::Result<bool> {
+    Ok(filesystem_status(path)?.flags & ST_RDONLY != 0)
+}
+
+/// What is taken of the filesystem at `path`.
+pub(crate) struct Taken {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+}
+
+pub(crate) fn taken(path: &Path) -> io::Result<Taken> {
+    let status = filesystem_status(path)?;
+    Ok(Taken {
+        bytes: status.blocks.saturating_sub(status.free).saturating_mul(status.fragment_size),
+        files: status.files.saturating_sub(status.files_free),
+    })
+}
+
+fn filesystem_status(path: &Path) -> io::Result<StatVfs> {
     let path = c_path(path)?;
     let mut buffer = StatVfs::default();
     // SAFETY: the buffer has the layout of `struct statvfs`.
     check_int(unsafe { statvfs(path.as_ptr(), &mut buffer) })?;
-    Ok(buffer.flags & ST_RDONLY != 0)
+    Ok(buffer)
 }
 
 /// A filesystem being configured (`fsopen(2)`).
@@ -195,6 +237,10 @@ impl NewFilesystem {
 
     pub(crate) fn set_path(&self, key: &str, path: &Path) -> io::Result<()> {
         self.configure(FSCONFIG_SET_STRING, Some(key), Some(&c_path(path)?), 0)
+    }
+
+    pub(crate) fn set_text(&self, key: &str, value: &str) -> io::Result<()> {
+        self.configure(FSCONFIG_SET_STRING, Some(key), Some(&c_string(value)?), 0)
     }
 
     pub(crate) fn set_fd(&self, key: &str, fd: &OwnedFd) -> io::Result<()> {

@@ -2,11 +2,13 @@
 //! then becomes the agent.
 
 use crate::cgroup::{Group, Groups};
+use crate::disks::{Demand, Disks};
 use crate::failure::{Context, Result};
 use crate::inside;
-use crate::layers::{self, Creator};
+use crate::layers;
 use crate::protocol::{Boot, Configure, Facts};
 use crate::ranges::{IDS, Range, Ranges};
+use crate::root::Root;
 use crate::sandbox::{Launch, READY, Sandbox, State};
 use crate::sockets;
 use crate::sys;
@@ -25,12 +27,8 @@ pub(crate) struct Host {
     pub(crate) groups: Groups,
     /// Of host root; an ordinary user has one id, and every sandbox gets that.
     ranges: Option<Ranges>,
-}
-
-/// The mounts that make up a root filesystem, not attached anywhere yet.
-struct Root {
-    system: OwnedFd,
-    usr: Option<OwnedFd>,
+    /// Where this machine can have them.
+    pub(crate) disks: Option<Disks>,
 }
 
 /// A launcher that has just been let go.
@@ -67,17 +65,33 @@ impl Host {
         facts.privileged = ranges.is_some();
         facts.ids = if facts.privileged { IDS } else { 1 };
         facts.nesting = facts.privileged && groups.is_unified();
-        Ok(Self { configure, groups, ranges })
+        let disks = match &ranges {
+            Some(_) => Disks::prepare(&data_dir, configure.disk_mib),
+            None => Err("only root can mount disk images".into()),
+        };
+        facts.no_disks = disks.as_ref().err().map(ToString::to_string);
+        Ok(Self { configure, groups, ranges, disks: disks.ok() })
+    }
+
+    /// Opens what a boot needs; see [`Disks::demand`].
+    pub(crate) fn demand(&mut self, boot: &Boot) -> Demand {
+        match &mut self.disks {
+            Some(disks) => disks.demand(boot),
+            None if boot.disk_mib > 0 => Demand::Failed("this machine cannot have disks".into()),
+            None => Demand::Met,
+        }
     }
 
     pub(crate) fn launch(&mut self, boot: Boot) -> Result<Sandbox> {
         let group = self.groups.create(&boot)?;
         let range = self.ranges.as_mut().map(Ranges::take);
         let index = range.as_ref().map_or(0, |range| range.index);
-        if let (true, Some(range)) = (boot.nesting, &range) {
-            group.delegate(range.base)?;
-        }
-        match self.start_launcher(&boot, &group, range.as_ref()) {
+        let delegated = match (boot.nesting, &range) {
+            (true, Some(range)) => group.delegate(range.base),
+            _ => Ok(()),
+        };
+        let launched = delegated.and_then(|()| self.start_launcher(&boot, &group, range.as_ref()));
+        match launched {
             Ok(Launched { pid, pidfd, launch }) => Ok(Sandbox {
                 id: boot.id,
                 boot: boot.ticket,
@@ -85,6 +99,9 @@ impl Host {
                 pidfd,
                 group,
                 range: index,
+                directory: boot.directory,
+                layers: boot.layers,
+                discard: false,
                 state: State::Launching(launch),
                 freeze: None,
             }),
@@ -114,8 +131,9 @@ impl Host {
         group: &Group,
         range: Option<&Range>,
     ) -> Result<Launched> {
-        // Only host root may mount layers whose ids are mapped, so that happens out here.
-        let root = range.map(|range| self.root_of(boot, Some(range))).transpose()?;
+        let agent = &self.configure.agent_layer;
+        let root = range.map(|range| Root::of_range(boot, agent, range, self.disks.as_ref()));
+        let root = root.transpose()?;
         let (go, alive) = sys::pipe().context("make a pipe")?;
         let (status, told) = sys::pipe().context("make a pipe")?;
         sys::set_nonblocking(&status).context("prepare the status pipe")?;
@@ -136,28 +154,6 @@ impl Host {
         }
         let launch = Launch { status: Some(status.into()), told: Vec::new(), _alive: alive };
         Ok(Launched { pid, pidfd, launch })
-    }
-
-    fn root_of(&self, boot: &Boot, range: Option<&Range>) -> Result<Root> {
-        let (below, creator, usr) = match range {
-            Some(range) => {
-                let below = |path: &str| format!("{}/{path}", range.stage);
-                (Some(below), Creator::Root { base: range.base }, below("usr"))
-            }
-            None => (None, Creator::User, "/usr".to_owned()),
-        };
-        let at = |path: &str| below.as_ref().map_or_else(|| path.to_owned(), |below| below(path));
-        let private = PathBuf::from(at(&boot.directory));
-        let base = at(&boot.base);
-        let lower = format!("{}:{base}/fs", at(&self.configure.agent_layer));
-        let system = layers::overlay(&lower, &private.join("root"), creator)?;
-        // The base's own `usr` lies over the host's: it hides what is private there, and
-        // gives ordinary users directories that they may write in.
-        let usr = boot
-            .host_usr
-            .then(|| layers::overlay(&format!("{base}/usr:{usr}"), &private.join("usr"), creator))
-            .transpose()?;
-        Ok(Root { system, usr })
     }
 
     /// The child's whole life before it becomes the agent.
@@ -182,7 +178,7 @@ impl Host {
         sys::unshare_namespaces(sys::NEW_CGROUP).context("hide the control groups")?;
         sys::change_mount(Path::new("/"), sys::MS_REC | sys::MS_PRIVATE)
             .context("keep mounts private")?;
-        let root = root.map_or_else(|| self.root_of(boot, None), Ok)?;
+        let root = root.map_or_else(|| Root::of_user(boot, &self.configure.agent_layer), Ok)?;
         let devices = inside::host_devices()?;
         inside::enter(&root.system, root.usr.as_ref())?;
         inside::mount_system(&devices, !single_id)?;

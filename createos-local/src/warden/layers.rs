@@ -14,14 +14,31 @@ pub(crate) enum Creator {
     User,
 }
 
-/// An overlay of `lower` (topmost first, separated by colons) and the private
-/// layer in `private/{upper,work}`, as a detached mount.
-pub(crate) fn overlay(lower: &str, private: &Path, creator: Creator) -> Result<OwnedFd> {
-    let doing = format!("set up an overlay of {lower} in {}", private.display());
+/// The longest text that the kernel takes as one option.
+const OPTION: usize = 255;
+
+/// An overlay of `lower` (topmost first) and the private layer in `private/{upper,work}`,
+/// as a detached mount.
+pub(crate) fn overlay(lower: &[String], private: &Path, creator: Creator) -> Result<OwnedFd> {
+    let joined = lower.join(":");
+    let doing = format!("set up an overlay of {joined} in {}", private.display());
     let filesystem = NewFilesystem::open("overlay").context("use overlay filesystems")?;
-    filesystem.set_path("lowerdir", Path::new(lower)).context(&doing)?;
+    if joined.len() <= OPTION {
+        filesystem.set_path("lowerdir", Path::new(&joined)).context(&doing)?;
+    } else {
+        for layer in lower {
+            filesystem
+                .set_path("lowerdir+", Path::new(layer))
+                .context(&format!("{doing} (that many layers need Linux 6.8 or newer)"))?;
+        }
+    }
     filesystem.set_path("upperdir", &private.join("upper")).context(&doing)?;
     filesystem.set_path("workdir", &private.join("work")).context(&doing)?;
+    // A layer that was private once is read by other sandboxes later, so it must not depend
+    // on options that a kernel may have as its defaults.
+    for option in ["index", "metacopy"] {
+        filesystem.set_text(option, "off").context(&doing)?;
+    }
     match creator {
         Creator::User => {
             // Ordinary users cannot write the trusted attributes that overlays use otherwise.
@@ -29,6 +46,10 @@ pub(crate) fn overlay(lower: &str, private: &Path, creator: Creator) -> Result<O
             filesystem.create().context(&doing)?;
         }
         Creator::Root { base } => {
+            // What comes from a layer below can be renamed, directories too, and all files
+            // have the numbers of one filesystem though the layers are on several.
+            filesystem.set_text("redirect_dir", "on").context(&doing)?;
+            filesystem.set_text("xino", "on").context(&doing)?;
             // The kernel makes the work directory with our filesystem ids. Id 0 does not
             // exist under the mapping: the overlay would silently become read-only.
             sys::set_filesystem_ids(base);

@@ -8,6 +8,8 @@
 mod cgroup;
 #[path = "../codec.rs"]
 mod codec;
+mod disk;
+mod disks;
 mod failure;
 mod freeze;
 mod inside;
@@ -16,13 +18,16 @@ mod layers;
 mod probe;
 mod protocol;
 mod ranges;
+mod root;
 mod sandbox;
 mod socket_protocol;
 mod sockets;
 #[path = "../sys/mod.rs"]
 mod sys;
+#[path = "../tree.rs"]
+mod tree;
 
-use cgroup::Group;
+use disks::{Demand, Disks};
 use failure::{Context, Result};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Report};
 use sandbox::{Sandbox, State};
@@ -60,7 +65,8 @@ struct Warden<'a> {
     sandboxes: Vec<Sandbox>,
     /// Ended sandboxes whose groups are not gone yet.
     draining: Vec<Draining>,
-    /// Boots of sandboxes whose last life is still on its way out.
+    /// Boots of sandboxes whose last life is still on its way out, or whose disks are not
+    /// open yet.
     queued: Vec<Boot>,
     _lock: File,
 }
@@ -74,8 +80,7 @@ fn sole_warden() -> Result<File> {
 }
 
 struct Draining {
-    id: String,
-    group: Group,
+    sandbox: Sandbox,
     /// To be sent when it is done.
     reports: Vec<Report>,
     deadline: Instant,
@@ -150,7 +155,6 @@ impl<'a> Warden<'a> {
             // A second configuration would change the ground under living sandboxes.
             Command::Configure(_) => {}
             Command::Boot(boot) => self.boot(boot),
-            Command::Stop { ticket, id } => self.stop(ticket, &id),
             Command::Freeze { ticket, id } => {
                 if let Some(report) = self.of(ticket, &id, |sandbox| sandbox.freeze(ticket)) {
                     self.report(&report);
@@ -161,11 +165,21 @@ impl<'a> Warden<'a> {
                     self.report(&report);
                 }
             }
+            Command::Stop { ticket, id, directory, discard } => {
+                self.stop(ticket, &id, &directory, discard);
+            }
+            Command::Grow { ticket, directory, mib } => {
+                self.on_disks(ticket, |disks| disks.grow(&directory, mib, ticket));
+            }
+            Command::CopyDisk { ticket, from, to } => {
+                self.on_disks(ticket, |disks| disks.copy(&from, &to, ticket));
+            }
             Command::Abandon { boot } => {
                 self.queued.retain(|queued| queued.ticket != boot);
                 if let Some(sandbox) = self.sandboxes.iter_mut().find(|s| s.boot == boot) {
                     sandbox.stop(None);
                 }
+                self.close_unused();
             }
             Command::MakeSockets { ticket, id } => self.make_sockets(ticket, &id),
         }
@@ -210,9 +224,13 @@ impl<'a> Warden<'a> {
 
     fn boot(&mut self, boot: Boot) {
         let ticket = boot.ticket;
-        let is_draining = self.draining.iter().any(|draining| draining.id == boot.id);
+        let is_draining = self.draining.iter().any(|draining| draining.sandbox.id == boot.id);
         let launched = match self.sandboxes.iter().find(|sandbox| sandbox.id == boot.id) {
-            None if !is_draining => self.host.launch(boot),
+            None if !is_draining => match self.host.demand(&boot) {
+                Demand::Met => self.host.launch(boot),
+                Demand::Waiting => return self.queued.push(boot),
+                Demand::Failed(message) => Err(message.into()),
+            },
             Some(Sandbox { state: State::Launching(_) | State::Running, .. }) => {
                 Err("the sandbox is already running".into())
             }
@@ -224,19 +242,58 @@ impl<'a> Warden<'a> {
         }
     }
 
-    fn stop(&mut self, ticket: u64, id: &str) {
+    fn stop(&mut self, ticket: u64, id: &str, directory: &str, discard: bool) {
         for boot in self.queued.extract_if(.., |boot| boot.id == id) {
             let message = "the sandbox was stopped before it was booted".to_owned();
             send(self.socket, &Report::Failed { ticket: boot.ticket, message }, None);
         }
-        match self.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
-            Some(sandbox) => {
-                if let Some(report) = sandbox.stop(Some(ticket)) {
-                    self.report(&report);
-                }
+        if let Some(sandbox) = self.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
+            sandbox.discard |= discard;
+            if let Some(report) = sandbox.stop(Some(ticket)) {
+                self.report(&report);
             }
-            None => self.report(&Report::Stopped { ticket }),
+        } else if let Some(draining) = self.draining.iter_mut().find(|d| d.sandbox.id == id) {
+            draining.sandbox.discard |= discard;
+            draining.reports.push(Report::Done { ticket });
+        } else {
+            self.settle(directory, discard, vec![Report::Done { ticket }]);
         }
+        self.close_unused();
+    }
+
+    fn on_disks(&mut self, ticket: u64, work: impl FnOnce(&mut Disks) -> Result<()>) {
+        let no_disks = || Err("this machine cannot have disks".into());
+        let begun = self.host.disks.as_mut().map_or_else(no_disks, work);
+        if let Err(error) = begun {
+            self.report(&Report::Failed { ticket, message: error.to_string() });
+        }
+    }
+
+    /// Reports the end of a sandbox, as far as it does not have to wait for its disk.
+    fn settle(&mut self, directory: &str, discard: bool, reports: Vec<Report>) {
+        for report in reports {
+            let report = match &mut self.host.disks {
+                Some(disks) if discard => disks.discard(directory, report),
+                Some(disks) if matches!(report, Report::Done { .. }) => {
+                    disks.when_closed(directory, report)
+                }
+                _ => Some(report),
+            };
+            if let Some(report) = report {
+                self.report(&report);
+            }
+        }
+    }
+
+    /// Closes disks that no sandbox uses or waits for.
+    fn close_unused(&mut self) {
+        let Some(disks) = &mut self.host.disks else { return };
+        let (sandboxes, draining, queued) = (&self.sandboxes, &self.draining, &self.queued);
+        disks.close_unused(|directory, awaited| {
+            sandboxes.iter().any(|sandbox| sandbox.uses(directory))
+                || draining.iter().any(|draining| draining.sandbox.uses(directory))
+                || !awaited && queued.iter().any(|boot| boot.uses(directory))
+        });
     }
 
     /// Looks at every launch under way: each status pipe ends with the launcher's exec.
@@ -252,34 +309,45 @@ impl<'a> Warden<'a> {
         // A launcher that failed has written why before it ended.
         self.advance_launches();
         while let Some((pid, status)) = sys::reap_one() {
+            if let Some(reports) = self.host.disks.as_mut().and_then(|disks| disks.finish(pid)) {
+                reports.iter().for_each(|report| self.report(report));
+                self.try_queued();
+                continue;
+            }
             let Some(index) = self.sandboxes.iter().position(|sandbox| sandbox.pid == pid) else {
                 continue;
             };
             let sandbox = self.sandboxes.swap_remove(index);
             let reports = sandbox.last_reports(status);
             self.host.release(sandbox.range);
-            let Sandbox { id, group, .. } = sandbox;
             let deadline = Instant::now() + DRAIN;
-            self.draining.push(Draining { id, group, reports, deadline });
+            self.draining.push(Draining { sandbox, reports, deadline });
         }
     }
 
     /// Removes the groups of ended sandboxes, reports their end, and lets boots go on
     /// that waited for it.
     fn drain(&mut self) {
-        let (now, socket, before) = (Instant::now(), self.socket, self.draining.len());
-        self.draining.retain(|draining| {
-            let kept = !draining.group.try_remove() && now < draining.deadline;
-            if !kept {
-                draining.reports.iter().for_each(|report| send(socket, report, None));
-            }
-            kept
-        });
-        if self.draining.len() < before {
-            for boot in std::mem::take(&mut self.queued) {
-                self.boot(boot);
-            }
+        let now = Instant::now();
+        let is_over = |draining: &mut Draining| {
+            draining.sandbox.group.try_remove() || now >= draining.deadline
+        };
+        let over: Vec<Draining> = self.draining.extract_if(.., is_over).collect();
+        if over.is_empty() {
+            return;
         }
+        for Draining { sandbox, reports, .. } in over {
+            self.settle(&sandbox.directory, sandbox.discard, reports);
+        }
+        self.try_queued();
+    }
+
+    /// Lets boots go on whose hindrance may be gone.
+    fn try_queued(&mut self) {
+        for boot in std::mem::take(&mut self.queued) {
+            self.boot(boot);
+        }
+        self.close_unused();
     }
 
     fn report(&self, report: &Report) {
@@ -296,7 +364,10 @@ impl<'a> Warden<'a> {
             sandbox.group.remove(deadline);
         }
         for draining in self.draining.drain(..) {
-            draining.group.remove(deadline);
+            draining.sandbox.group.remove(deadline);
+        }
+        if let Some(disks) = &mut self.host.disks {
+            disks.end();
         }
         self.host.groups.remove_all();
     }

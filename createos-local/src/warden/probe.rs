@@ -88,7 +88,7 @@ fn overlay(dir: &Path) -> Result<()> {
         (String::new(), Creator::User)
     };
     let private = format!("{below}sandboxes/probe");
-    let mount = layers::overlay(&format!("{below}cache"), Path::new(&private), creator)?;
+    let mount = layers::overlay(&[format!("{below}cache")], Path::new(&private), creator)?;
     sys::attach_mount(&mount, Path::new("mnt")).context("attach an overlay")?;
     if sys::is_read_only(Path::new("mnt")).context("look at the overlay")? {
         return Err("the kernel made the overlay read-only".into());

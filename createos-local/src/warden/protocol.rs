@@ -16,10 +16,28 @@ pub(crate) enum Command {
     /// Once, first.
     Configure(Configure),
     Boot(Boot),
-    /// Ends every process of a sandbox; answered when the last one is gone.
+    /// Ends every process of a sandbox; answered when the last one is gone and its disk
+    /// is closed.
     Stop {
         ticket: u64,
         id: String,
+        /// As in the boot.
+        directory: String,
+        /// Whether the sandbox will never be booted again. Its disk is taken out of the
+        /// directory, which can then be removed.
+        discard: bool,
+    },
+    /// Makes the disk of a running sandbox larger.
+    Grow {
+        ticket: u64,
+        directory: String,
+        mib: u64,
+    },
+    /// Copies the disk in one directory to another, also while it is in use.
+    CopyDisk {
+        ticket: u64,
+        from: String,
+        to: String,
     },
     /// Makes every process of a sandbox stand still; answered when they do.
     Freeze {
@@ -48,6 +66,8 @@ pub(crate) struct Configure {
     pub(crate) cgroup: String,
     /// Directory that holds `.cos/agent`.
     pub(crate) agent_layer: String,
+    /// The size that most disks have.
+    pub(crate) disk_mib: u64,
     /// Compiled filters, loaded in this order.
     pub(crate) seccomp: Vec<Vec<u8>>,
     /// Those of sandboxes that may nest.
@@ -66,8 +86,14 @@ pub(crate) struct Boot {
     pub(crate) base: String,
     /// Whether the base has no `/usr` of its own and shows the host's.
     pub(crate) host_usr: bool,
-    /// Directory with `root/{upper,work}` and, for `host_usr`, `usr/{upper,work}`.
+    /// What belongs to this sandbox alone: a directory with `root/{upper,work}` and, for
+    /// `host_usr`, `usr/{upper,work}`; or with a disk image on which those are.
     pub(crate) directory: String,
+    /// Size of the disk, which is made if it is missing. 0: no disk, plain directories.
+    pub(crate) disk_mib: u64,
+    /// What lies between that and the base, topmost first: directories of the same kind
+    /// that once were private, with or without an image.
+    pub(crate) layers: Vec<String>,
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_percent: u32,
     pub(crate) max_processes: u32,
@@ -89,7 +115,8 @@ pub(crate) enum Report {
         ticket: u64,
         message: String,
     },
-    Stopped {
+    /// A stop, a growth or a copy has come to its end.
+    Done {
         ticket: u64,
     },
     Frozen {
@@ -123,6 +150,8 @@ pub(crate) struct Facts {
     pub(crate) processes: Option<String>,
     /// Whether sandboxes may hold containers of their own.
     pub(crate) nesting: bool,
+    /// Why disks have no limit; nothing where they have.
+    pub(crate) no_disks: Option<String>,
     /// What went wrong on the way, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -146,12 +175,20 @@ fn read_optional(reader: &mut Reader<'_>) -> Result<Option<String>, Malformed> {
     }
 }
 
+impl Boot {
+    /// Whether this is one of the directories that the sandbox is layered from.
+    pub(crate) fn uses(&self, directory: &str) -> bool {
+        self.directory == directory || self.layers.iter().any(|layer| layer == directory)
+    }
+}
+
 impl Command {
     pub(crate) fn to_packet(&self) -> Vec<u8> {
         let writer = Writer::default();
         match self {
             Self::Configure(configure) => {
                 let writer = writer.u8(0).text(&configure.cgroup).text(&configure.agent_layer);
+                let writer = writer.u64(configure.disk_mib);
                 let writer = writer.byte_strings(&configure.seccomp);
                 let writer = writer.byte_strings(&configure.nesting_seccomp);
                 writer.bytes(&configure.socket_filter).finish()
@@ -165,16 +202,27 @@ impl Command {
                 .text(&boot.base)
                 .u8(u8::from(boot.host_usr))
                 .text(&boot.directory)
+                .u64(boot.disk_mib)
+                .texts(texts(&boot.layers))
                 .u64(boot.memory_bytes)
                 .u32(boot.cpu_percent)
                 .u32(boot.max_processes)
                 .u8(u8::from(boot.nesting))
                 .finish(),
-            Self::Stop { ticket, id } => writer.u8(2).u64(*ticket).text(id).finish(),
+            Self::Stop { ticket, id, directory, discard } => {
+                let writer = writer.u8(2).u64(*ticket).text(id).text(directory);
+                writer.u8(u8::from(*discard)).finish()
+            }
             Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
             Self::MakeSockets { ticket, id } => writer.u8(4).u64(*ticket).text(id).finish(),
             Self::Freeze { ticket, id } => writer.u8(32).u64(*ticket).text(id).finish(),
             Self::Thaw { ticket, id } => writer.u8(33).u64(*ticket).text(id).finish(),
+            Self::CopyDisk { ticket, from, to } => {
+                writer.u8(6).u64(*ticket).text(from).text(to).finish()
+            }
+            Self::Grow { ticket, directory, mib } => {
+                writer.u8(5).u64(*ticket).text(directory).u64(*mib).finish()
+            }
         }
     }
 
@@ -184,6 +232,7 @@ impl Command {
             0 => Self::Configure(Configure {
                 cgroup: reader.text()?.to_owned(),
                 agent_layer: reader.text()?.to_owned(),
+                disk_mib: reader.u64()?,
                 seccomp: reader.byte_strings()?,
                 nesting_seccomp: reader.byte_strings()?,
                 socket_filter: reader.bytes()?.to_vec(),
@@ -196,16 +245,33 @@ impl Command {
                 base: reader.text()?.to_owned(),
                 host_usr: reader.u8()? != 0,
                 directory: reader.text()?.to_owned(),
+                disk_mib: reader.u64()?,
+                layers: reader.texts()?.into_iter().map(str::to_owned).collect(),
                 memory_bytes: reader.u64()?,
                 cpu_percent: reader.u32()?,
                 max_processes: reader.u32()?,
                 nesting: reader.u8()? != 0,
             }),
-            2 => Self::Stop { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            2 => Self::Stop {
+                ticket: reader.u64()?,
+                id: reader.text()?.to_owned(),
+                directory: reader.text()?.to_owned(),
+                discard: reader.u8()? != 0,
+            },
             3 => Self::Abandon { boot: reader.u64()? },
             4 => Self::MakeSockets { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             32 => Self::Freeze { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             33 => Self::Thaw { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            6 => Self::CopyDisk {
+                ticket: reader.u64()?,
+                from: reader.text()?.to_owned(),
+                to: reader.text()?.to_owned(),
+            },
+            5 => Self::Grow {
+                ticket: reader.u64()?,
+                directory: reader.text()?.to_owned(),
+                mib: reader.u64()?,
+            },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| command)
@@ -221,13 +287,14 @@ impl Report {
                 let writer = optional(writer, facts.memory.as_ref());
                 let writer = optional(writer, facts.cpu.as_ref());
                 let writer = optional(writer, facts.processes.as_ref());
-                writer.u8(u8::from(facts.nesting)).texts(texts(&facts.notes)).finish()
+                let writer = writer.u8(u8::from(facts.nesting));
+                optional(writer, facts.no_disks.as_ref()).texts(texts(&facts.notes)).finish()
             }
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
             Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
-            Self::Stopped { ticket } => writer.u8(3).u64(*ticket).finish(),
             Self::Frozen { ticket } => writer.u8(32).u64(*ticket).finish(),
             Self::Thawed { ticket } => writer.u8(33).u64(*ticket).finish(),
+            Self::Done { ticket } => writer.u8(3).u64(*ticket).finish(),
             Self::Ended { id, pid, reason } => {
                 writer.u8(4).text(id).i32(*pid).text(reason).finish()
             }
@@ -245,13 +312,14 @@ impl Report {
                 cpu: read_optional(&mut reader)?,
                 processes: read_optional(&mut reader)?,
                 nesting: reader.u8()? != 0,
+                no_disks: read_optional(&mut reader)?,
                 notes: reader.texts()?.into_iter().map(str::to_owned).collect(),
             }),
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
             2 => Self::Failed { ticket: reader.u64()?, message: reader.text()?.to_owned() },
-            3 => Self::Stopped { ticket: reader.u64()? },
             32 => Self::Frozen { ticket: reader.u64()? },
             33 => Self::Thawed { ticket: reader.u64()? },
+            3 => Self::Done { ticket: reader.u64()? },
             4 => Self::Ended {
                 id: reader.text()?.to_owned(),
                 pid: reader.i32()?,
@@ -274,6 +342,7 @@ mod tests {
             Command::Configure(Configure {
                 cgroup: "c".into(),
                 agent_layer: "a".into(),
+                disk_mib: 10240,
                 seccomp: vec![vec![1; 8], vec![]],
                 nesting_seccomp: vec![vec![2; 8]],
                 socket_filter: vec![2; 16],
@@ -286,12 +355,21 @@ mod tests {
                 base: "bases/x".into(),
                 host_usr: true,
                 directory: "sandboxes/sb-1".into(),
+                disk_mib: 512,
+                layers: vec!["layers/a".into(), "layers/b".into()],
                 memory_bytes: 1 << 30,
                 cpu_percent: 25,
                 max_processes: 512,
                 nesting: true,
             }),
-            Command::Stop { ticket: 8, id: "sb-1".into() },
+            Command::Stop {
+                ticket: 8,
+                id: "sb-1".into(),
+                directory: "sandboxes/sb-1".into(),
+                discard: true,
+            },
+            Command::Grow { ticket: 9, directory: "sandboxes/sb-1".into(), mib: 20480 },
+            Command::CopyDisk { ticket: 9, from: "a".into(), to: "b".into() },
             Command::Abandon { boot: 7 },
             Command::MakeSockets { ticket: 9, id: "sb-1".into() },
             Command::Freeze { ticket: 9, id: "sb-1".into() },
@@ -312,15 +390,16 @@ mod tests {
                 privileged: true,
                 ids: 65536,
                 memory: Some("/sys/fs/cgroup/memory".into()),
+                no_disks: Some("why".into()),
                 notes: vec!["n".into()],
                 ..Facts::default()
             }),
             Report::Booted { ticket: 1, pid: 42 },
             Report::Failed { ticket: 2, message: "no".into() },
-            Report::Stopped { ticket: 3 },
             Report::MakesSockets { ticket: 4 },
             Report::Frozen { ticket: 4 },
             Report::Thawed { ticket: 5 },
+            Report::Done { ticket: 3 },
             Report::Ended { id: "sb".into(), pid: 42, reason: "killed".into() },
         ] {
             let packet = report.to_packet();

@@ -6,7 +6,9 @@
 use crate::failure::{Context, Failure, Result};
 use crate::layers;
 use crate::sys;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Ids in a range, as many as a machine of its own has.
 pub(crate) const IDS: u32 = 65536;
@@ -19,7 +21,13 @@ const LAST: u32 = 0x7fff_0000;
 pub(crate) struct Ranges {
     data_dir: PathBuf,
     first: u32,
-    busy: Vec<bool>,
+    shown: Vec<Show>,
+}
+
+/// A range whose layers can be seen.
+struct Show {
+    mapping: Rc<OwnedFd>,
+    busy: bool,
 }
 
 /// The ids of one sandbox, and where its layers are.
@@ -28,8 +36,10 @@ pub(crate) struct Range {
     pub(crate) index: usize,
     /// The host's id for root inside.
     pub(crate) base: u32,
-    /// Directory with `cache`, `sandboxes` and `usr`, their ids mapped.
+    /// Directory with `cache`, `sandboxes`, `layers` and `usr`, their ids mapped.
     pub(crate) stage: String,
+    /// A user namespace with this range, for what is to be shown besides.
+    pub(crate) mapping: Rc<OwnedFd>,
 }
 
 impl Ranges {
@@ -50,9 +60,9 @@ impl Ranges {
         for first in FIRST {
             match layers::id_mapping(first, IDS) {
                 Ok(_) => {
-                    let busy = vec![false];
-                    let ranges = Self { data_dir: data_dir.to_owned(), first, busy };
-                    ranges.show(0)?;
+                    let shown = Vec::new();
+                    let mut ranges = Self { data_dir: data_dir.to_owned(), first, shown };
+                    ranges.show_next()?;
                     return Ok(ranges);
                 }
                 Err(error) => drop(refusal.get_or_insert(error)),
@@ -64,44 +74,45 @@ impl Ranges {
     /// The lowest free range. Where the machine has no more ids to map, as in some
     /// containers, sandboxes share the first one.
     pub(crate) fn take(&mut self) -> Range {
-        let free = self.busy.iter().position(|busy| !busy);
+        let free = self.shown.iter().position(|range| !range.busy);
         let index = free.or_else(|| {
-            let next = self.busy.len();
+            let next = self.shown.len();
             let fits = self.base_of(next).is_some_and(|base| base < LAST);
-            (fits && self.show(next).is_ok()).then(|| {
-                self.busy.push(false);
-                next
-            })
+            (fits && self.show_next().is_ok()).then_some(next)
         });
         let index = index.unwrap_or(0);
-        self.busy[index] = true;
+        self.shown[index].busy = true;
         self.range(index)
     }
 
     pub(crate) fn release(&mut self, index: usize) {
-        if let Some(busy) = self.busy.get_mut(index) {
-            *busy = false;
+        if let Some(range) = self.shown.get_mut(index) {
+            range.busy = false;
         }
     }
 
     pub(crate) fn range(&self, index: usize) -> Range {
         let base = self.base_of(index).unwrap_or(self.first);
-        Range { index, base, stage: index.to_string() }
+        let mapping = Rc::clone(&self.shown[index].mapping);
+        Range { index, base, stage: index.to_string(), mapping }
     }
 
     fn base_of(&self, index: usize) -> Option<u32> {
         self.first.checked_add(IDS.checked_mul(u32::try_from(index).ok()?)?)
     }
 
-    /// Mounts, once, what sandboxes are layered from with the ids of a range.
-    fn show(&self, index: usize) -> Result<()> {
-        let range = self.range(index);
-        let mapping = layers::id_mapping(range.base, IDS)?;
-        let stage = Path::new(&range.stage);
-        for name in ["cache", "sandboxes"] {
+    /// Mounts, once, what sandboxes are layered from with the ids of one more range.
+    fn show_next(&mut self) -> Result<()> {
+        let index = self.shown.len();
+        let base = self.base_of(index).ok_or("no more ids")?;
+        let mapping = layers::id_mapping(base, IDS)?;
+        let stage = PathBuf::from(index.to_string());
+        for name in ["cache", "sandboxes", "layers"] {
             layers::attach_mapped(&self.data_dir.join(name), &stage.join(name), &mapping)?;
         }
-        layers::attach_mapped(Path::new("/usr"), &stage.join("usr"), &mapping)
+        layers::attach_mapped(Path::new("/usr"), &stage.join("usr"), &mapping)?;
+        self.shown.push(Show { mapping: Rc::new(mapping), busy: false });
+        Ok(())
     }
 }
 

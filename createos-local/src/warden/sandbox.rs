@@ -22,6 +22,11 @@ pub(crate) struct Sandbox {
     pub(crate) group: Group,
     /// Its range of ids.
     pub(crate) range: usize,
+    /// The directories it is layered from.
+    pub(crate) directory: String,
+    pub(crate) layers: Vec<String>,
+    /// Whether its disk will not be needed any more.
+    pub(crate) discard: bool,
     pub(crate) state: State,
     /// While it stands still, or is about to.
     pub(crate) freeze: Option<Freeze>,
@@ -53,6 +58,10 @@ pub(crate) struct Launch {
 impl Sandbox {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running)
+    }
+
+    pub(crate) fn uses(&self, directory: &str) -> bool {
+        self.directory == directory || self.layers.iter().any(|layer| layer == directory)
     }
 
     pub(crate) fn launch_status(&self) -> Option<&File> {
@@ -168,7 +177,7 @@ impl Sandbox {
         });
         let mut reports = match &self.state {
             State::Stopping { tickets } => {
-                tickets.iter().map(|ticket| Report::Stopped { ticket: *ticket }).collect()
+                tickets.iter().map(|ticket| Report::Done { ticket: *ticket }).collect()
             }
             State::Running => vec![Report::Ended { id: self.id.clone(), pid: self.pid, reason }],
             State::Launching(_) => {

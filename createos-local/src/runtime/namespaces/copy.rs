@@ -471,7 +471,7 @@ mod tests {
         }
         assert_eq!(depth, 20 * 11);
         for name in ["from", "to"] {
-            super::super::storage::remove_tree(&trees.dir.path().join(name)).expect("remove");
+            crate::tree::remove_tree(&trees.dir.path().join(name)).expect("remove");
         }
     }
 
@@ -491,7 +491,7 @@ mod tests {
         let copied = fs::metadata(trees.to("closed")).expect("directory").mode();
         assert_eq!(copied & 0o7777, 0);
         for name in ["from", "to"] {
-            super::super::storage::remove_tree(&trees.dir.path().join(name)).expect("remove");
+            crate::tree::remove_tree(&trees.dir.path().join(name)).expect("remove");
         }
     }
 }

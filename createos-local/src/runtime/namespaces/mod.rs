@@ -5,6 +5,7 @@
 
 mod agent;
 mod base;
+mod chain;
 mod copy;
 mod helpers;
 mod packets;
@@ -37,7 +38,7 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-pub(crate) use self::storage::remove_tree;
+use self::storage::{Files, Storage};
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
@@ -52,9 +53,13 @@ const SHUTDOWN: Duration = Duration::from_secs(15);
 pub(crate) const NO_NESTING: &str = "containers inside a sandbox need an engine that runs as \
      root, and a version 2 control group tree (mount -t cgroup2 none /sys/fs/cgroup/unified)";
 
+/// What it takes to limit the size of disks.
+pub(crate) const NO_DISK_LIMIT: &str = "run the engine as root, with mkfs.xfs installed (Debian,      Ubuntu: apt install xfsprogs) and loop devices at hand (/dev/loop-control)";
+
 /// Sandboxes of one data directory.
 pub(crate) struct Namespaces {
     data_dir: PathBuf,
+    storage: Arc<Storage>,
     base: String,
     state: Arc<State>,
     warden: tokio::sync::Mutex<Option<Arc<Warden>>>,
@@ -98,10 +103,12 @@ impl Namespaces {
         };
         let data_dir = data_dir.canonicalize().map_err(io_error("cannot use"))?;
         prepare_directories(&data_dir, shared_cache).map_err(io_error("cannot prepare"))?;
+        let storage = Storage::open(&data_dir).map_err(io_error("cannot read the layers in"))?;
         let helpers = helpers::install(&data_dir).map_err(io_error("cannot write helpers to"))?;
         let configure = Configure {
             cgroup: format!("createos-{}", instance(&data_dir).map_err(io_error("cannot name"))?),
             agent_layer: helpers.agent_layer,
+            disk_mib: crate::catalog::DISK_MIB,
             seccomp: seccomp::filters()?,
             nesting_seccomp: seccomp::nesting_filters()?,
             socket_filter: socket_filter::filter()?,
@@ -117,6 +124,7 @@ impl Namespaces {
         tokio::spawn(keep_books(Arc::clone(&state), received, died));
         Ok(Self {
             data_dir,
+            storage: Arc::new(storage),
             base,
             state,
             warden: tokio::sync::Mutex::new(Some(Arc::new(warden))),
@@ -176,10 +184,12 @@ impl Namespaces {
         if spec.nesting && !self.facts.nesting {
             return Err(RuntimeError::Unsupported(NO_NESTING.to_owned()));
         }
-        let directory = storage::prepare(&self.data_dir, &spec.id).map_err(|source| {
-            RuntimeError::Io { context: "cannot create the sandbox's directory".to_owned(), source }
-        })?;
-        let init = self.warden().await?.boot(self.boot_command(&spec, directory)).await?;
+        let with_disks = self.facts.no_disks.is_none();
+        let files =
+            self.storage.prepare(&spec.id, with_disks, spec.limits.disk_mib).map_err(|source| {
+                RuntimeError::Io { context: "cannot prepare its files".to_owned(), source }
+            })?;
+        let init = self.warden().await?.boot(self.boot_command(&spec, files)).await?;
         let init = Arc::new(init);
         let boot_id = spec.id;
         self.state.running().insert(boot_id.clone(), Arc::clone(&init));
@@ -191,7 +201,7 @@ impl Namespaces {
         Ok(BootInfo { spawn: began.elapsed() })
     }
 
-    fn boot_command(&self, spec: &BootSpec, directory: String) -> Boot {
+    fn boot_command(&self, spec: &BootSpec, files: Files) -> Boot {
         Boot {
             ticket: 0,
             id: spec.id.to_string(),
@@ -199,7 +209,9 @@ impl Namespaces {
             ip: spec.ip.octets(),
             base: self.base.clone(),
             host_usr: true,
-            directory,
+            directory: files.private,
+            disk_mib: files.disk_mib,
+            layers: files.layers,
             memory_bytes: spec.limits.memory_bytes,
             cpu_percent: spec.limits.cpu_percent,
             max_processes: spec.limits.max_processes,
@@ -207,15 +219,23 @@ impl Namespaces {
         }
     }
 
-    async fn stop_machine(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+    async fn stop_machine(&self, id: &SandboxId, discard: bool) -> Result<(), RuntimeError> {
         // Out of the books first: an end that was asked for is no death.
         self.state.running().remove(id);
         // The lock must not be held while waiting: boots and the shutdown need it.
         let warden = self.warden.lock().await.clone();
         match warden {
-            Some(warden) => warden.stop(id.as_str()).await,
+            Some(warden) => warden.stop(id.as_str(), Storage::private(id), discard).await,
             None => Ok(()),
         }
+    }
+}
+
+impl Namespaces {
+    async fn remove_machine(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        self.stop_machine(id, true).await?;
+        let (storage, id) = (Arc::clone(&self.storage), id.clone());
+        blocking("remove the sandbox's files", move || storage.remove(&id)).await
     }
 }
 
@@ -225,16 +245,11 @@ impl Runtime for Namespaces {
     }
 
     fn stop<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        self.stop_machine(id).boxed()
+        self.stop_machine(id, false).boxed()
     }
 
     fn remove<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        async move {
-            self.stop_machine(id).await?;
-            let (data_dir, id) = (self.data_dir.clone(), id.clone());
-            blocking("remove the sandbox's files", move || storage::remove(&data_dir, &id)).await
-        }
-        .boxed()
+        self.remove_machine(id).boxed()
     }
 
     fn pause<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
@@ -252,10 +267,10 @@ impl Runtime for Namespaces {
     fn fork<'a>(
         &'a self,
         source: &'a SandboxId,
-        _saved: Saved,
+        saved: Saved,
         child: BootSpec,
     ) -> BoxFuture<'a, Result<Saved, RuntimeError>> {
-        self.fork_machine(source, child).boxed()
+        self.fork_machine(source, saved, child).boxed()
     }
 
     fn exec<'a>(
@@ -308,9 +323,31 @@ impl Runtime for Namespaces {
         self.listen_inside(id, port).boxed()
     }
 
+    fn disk_limit(&self) -> Result<(), String> {
+        match &self.facts.no_disks {
+            None => Ok(()),
+            Some(reason) => Err(format!("{reason}; {NO_DISK_LIMIT}")),
+        }
+    }
+
+    fn resize<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        disk_mib: u64,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            self.init_of(id)?;
+            let (storage, of) = (Arc::clone(&self.storage), id.clone());
+            let share = move || storage.own_share(&of, disk_mib);
+            let share = blocking("read what the sandbox is layered from", share).await?;
+            self.warden().await?.grow(Storage::private(id), share).await
+        }
+        .boxed()
+    }
+
     fn on_disk(&self) -> BoxFuture<'_, Result<Vec<SandboxId>, RuntimeError>> {
-        let data_dir = self.data_dir.clone();
-        blocking("list the sandbox directories", move || storage::list(&data_dir)).boxed()
+        let storage = Arc::clone(&self.storage);
+        blocking("list the sandbox directories", move || storage.list()).boxed()
     }
 
     fn deaths(&self) -> Option<mpsc::UnboundedReceiver<Died>> {
@@ -397,6 +434,7 @@ fn prepare_directories(data_dir: &Path, shared_cache: Option<&Path>) -> io::Resu
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
     };
     private(&data_dir.join("sandboxes"))?;
+    private(&data_dir.join("layers"))?;
     let cache = data_dir.join("cache");
     match shared_cache {
         None => private(&cache),

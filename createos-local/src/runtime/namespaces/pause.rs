@@ -3,18 +3,20 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use createos_sdk::SandboxId;
 
-use super::{Namespaces, agent, blocking, copy, storage};
+use super::storage::Own;
+use super::{Namespaces, agent, blocking, copy};
 use crate::runtime::{BootInfo, BootSpec, RuntimeError, Saved};
 
 impl Namespaces {
     pub(super) async fn pause_machine(&self, id: &SandboxId) -> Result<Saved, RuntimeError> {
         let init = self.init_of(id)?;
         if agent::is_at_rest(&init).await {
-            self.stop_machine(id).await?;
+            self.stop_machine(id, false).await?;
             return Ok(Saved::Files);
         }
         self.warden().await?.freeze(id.as_str()).await?;
@@ -48,24 +50,35 @@ impl Namespaces {
         Ok(BootInfo { spawn: began.elapsed() })
     }
 
-    /// The child has the files and boots from them.
+    /// The child has the files and boots from them. Those of a sandbox that stands still are
+    /// in use and are copied; others are shared from then on.
     pub(super) async fn fork_machine(
         &self,
         source: &SandboxId,
+        saved: Saved,
         child: BootSpec,
     ) -> Result<Saved, RuntimeError> {
-        let (data_dir, source) = (self.data_dir.clone(), source.clone());
-        blocking("copy the sandbox's files", move || copy_files(&data_dir, &source, &child.id))
-            .await?;
+        // What an earlier try left is worth nothing.
+        self.remove_machine(&child.id).await?;
+        let (storage, from, to) = (Arc::clone(&self.storage), source.clone(), child.id.clone());
+        let own = blocking("share the sandbox's files", move || {
+            if saved != Saved::Frozen && storage.can_share(&from)? {
+                return storage.fork(&from, &to).map(|()| Own::Nothing);
+            }
+            storage.inherit(&from, &to)
+        });
+        match own.await? {
+            Own::Nothing => {}
+            Own::Disk { from, to } => self.warden().await?.copy_disk(from, to).await?,
+            Own::Directories { from, to } => {
+                blocking("copy the sandbox's files", move || copy_directories(&from, &to)).await?;
+            }
+        }
         Ok(Saved::Files)
     }
 }
 
-fn copy_files(data_dir: &Path, source: &SandboxId, child: &SandboxId) -> io::Result<()> {
-    // What an earlier try left is worth nothing.
-    storage::remove(data_dir, child)?;
-    let from = data_dir.join(format!("sandboxes/{source}"));
-    let to = data_dir.join(storage::prepare(data_dir, child)?);
+fn copy_directories(from: &Path, to: &Path) -> io::Result<()> {
     for part in ["root", "usr"] {
         let links = to.join("links");
         fs::create_dir(&links)?;

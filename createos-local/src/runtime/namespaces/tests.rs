@@ -32,7 +32,12 @@ pub(super) fn spec(id: &SandboxId) -> BootSpec {
         name: "calm-heron".to_owned(),
         rootfs: crate::runtime::HOST_ROOTFS.to_owned(),
         ip: [10, 0, 4, 17].into(),
-        limits: Limits { memory_bytes: 256 << 20, cpu_percent: 100, max_processes: 128 },
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            cpu_percent: 100,
+            max_processes: 128,
+            disk_mib: 10_240,
+        },
         nesting: false,
     }
 }
@@ -40,7 +45,7 @@ pub(super) fn spec(id: &SandboxId) -> BootSpec {
 impl Drop for Machine {
     fn drop(&mut self) {
         // An ordinary user's overlays leave directories that need more than a plain removal.
-        let _ = remove_tree(&self._data.path().join("sandboxes"));
+        let _ = crate::tree::remove_tree(&self._data.path().join("sandboxes"));
     }
 }
 

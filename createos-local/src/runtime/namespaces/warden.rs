@@ -198,10 +198,17 @@ impl Warden {
         Ok(init)
     }
 
-    /// Returns when the sandbox's last process is gone.
-    pub(crate) async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+    /// Returns when the sandbox's last process is gone and its disk is closed; or, where
+    /// the disk is to be discarded, taken out of its directory.
+    pub(crate) async fn stop(
+        &self,
+        id: &str,
+        directory: String,
+        discard: bool,
+    ) -> Result<(), RuntimeError> {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        match self.ask(ticket, Command::Stop { ticket, id: id.to_owned() }).await {
+        let stop = Command::Stop { ticket, id: id.to_owned(), directory, discard };
+        match self.ask(ticket, stop).await {
             // With the warden, all its sandboxes ended.
             _ if self.is_gone() => Ok(()),
             answer => answer.map(drop),
@@ -227,6 +234,18 @@ impl Warden {
     pub(crate) async fn thaw(&self, id: &str) -> Result<(), RuntimeError> {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         self.ask(ticket, Command::Thaw { ticket, id: id.to_owned() }).await.map(drop)
+    }
+
+    /// Copies the disk in one directory to another, also while it is in use.
+    pub(crate) async fn copy_disk(&self, from: String, to: String) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        self.ask(ticket, Command::CopyDisk { ticket, from, to }).await.map(drop)
+    }
+
+    /// Makes the disk of a running sandbox larger.
+    pub(crate) async fn grow(&self, directory: String, mib: u64) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        self.ask(ticket, Command::Grow { ticket, directory, mib }).await.map(drop)
     }
 
     async fn ask(&self, ticket: u64, command: Command) -> Answer {
@@ -300,7 +319,7 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
             Report::MakesSockets { ticket } => {
                 (ticket, Ok(fd.map_or(Given::Nothing, Given::SocketMaker)))
             }
-            Report::Stopped { ticket } | Report::Frozen { ticket } | Report::Thawed { ticket } => {
+            Report::Done { ticket } | Report::Frozen { ticket } | Report::Thawed { ticket } => {
                 (ticket, Ok(Given::Nothing))
             }
             Report::Failed { ticket, message } => (ticket, Err(RuntimeError::Unsupported(message))),
