@@ -153,7 +153,8 @@ async fn what_does_not_exist_and_what_cannot_be_done_are_different() {
         (json!({"disks": [{"disk_id": "d", "mount_path": "/mnt"}]}), 404, "disks"),
         (json!({"egress": ["api.example.org:443"]}), 501, "egress"),
         (json!({"egress": ["*", "api.example.org"]}), 501, "egress"),
-        (json!({"disk_mib": 20480}), 501, "disk_mib"),
+        (json!({"disk_mib": 299}), 400, "disk_mib"),
+        (json!({"disk_mib": 2_000_000}), 403, "disk_mib"),
     ] {
         let mut request = request;
         request["shape"] = SHAPE.into();

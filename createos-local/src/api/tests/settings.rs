@@ -82,3 +82,36 @@ async fn metrics_are_measured_over_a_moment() {
     rig.force(&id, "paused");
     assert_eq!(rig.get(&path).await.status, 409);
 }
+
+#[tokio::test]
+async fn a_disk_grows_and_never_shrinks() {
+    let rig = Rig::new().await;
+    let id = rig.sandbox_with(json!({"disk_mib": 512})).await;
+    let path = format!("/v1/sandboxes/{id}/resize");
+    let resize = async |mib: Value| rig.call("POST", &path, Some(json!({"disk_mib": mib}))).await;
+    assert_eq!(resize(json!(1024)).await.data(), json!({"id": id, "disk_mib": 1024}));
+    assert_eq!(*rig.fake.resized.lock().unwrap(), [1024]);
+    for (mib, status) in [
+        (json!(1024), 400),
+        (json!(512), 400),
+        (json!(0), 400),
+        (json!(-1), 400),
+        (json!("2048"), 400),
+        (json!(2_000_000), 403),
+    ] {
+        assert_eq!(resize(mib.clone()).await.status, status, "{mib}");
+    }
+    let view = rig.get(&format!("/v1/sandboxes/{id}")).await.data();
+    assert_eq!(view["disk_mib"], 1024);
+    rig.force(&id, "paused");
+    assert_eq!(resize(json!(4096)).await.status, 409);
+
+    *rig.fake.disks_limited.lock().unwrap() = false;
+    let id = rig.sandbox().await;
+    let path = format!("/v1/sandboxes/{id}/resize");
+    let refused = rig.call("POST", &path, Some(json!({"disk_mib": 20480}))).await;
+    assert_eq!(refused.status, 501);
+    assert!(refused.message().contains("get some"), "{}", refused.message());
+    let create = json!({"shape": super::rig::SHAPE, "disk_mib": 512});
+    assert_eq!(rig.call("POST", "/v1/sandboxes", Some(create)).await.status, 501);
+}
