@@ -208,17 +208,46 @@ impl Traces {
         Self { data_dir: data_dir.to_owned(), group: format!("createos-{}", instance.trim()) }
     }
 
-    /// Waits until nothing but `living` is there.
+    /// Waits until nothing but `living` is there, and a few ready-made disks.
     async fn settle(&self, living: &[SandboxId]) {
+        self.settle_to(|| self.find(living)).await;
+    }
+
+    /// Waits until nothing is there at all, because no engine is.
+    async fn settle_for_good(&self) {
+        let find = || {
+            let mut left = self.find(&[]);
+            left.extend(self.loop_devices());
+            left.extend(
+                entries(&self.data_dir.join("layers"))
+                    .iter()
+                    .map(|layer| format!("layer {}", layer.display())),
+            );
+            left
+        };
+        self.settle_to(find).await;
+    }
+
+    async fn settle_to(&self, find: impl Fn() -> Vec<String>) {
         let mut left = Vec::new();
         for _ in 0..100 {
-            left = self.find(living);
+            left = find();
             if left.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("left behind: {left:#?}");
+    }
+
+    /// Images of this engine that are shown as devices.
+    fn loop_devices(&self) -> Vec<String> {
+        let data_dir = self.data_dir.display().to_string();
+        let devices = entries(Path::new("/sys/block")).into_iter().filter_map(|device| {
+            let file = std::fs::read_to_string(device.join("loop/backing_file")).ok()?;
+            file.contains(&data_dir).then(|| format!("{}: {}", device.display(), file.trim()))
+        });
+        devices.collect()
     }
 
     fn find(&self, living: &[SandboxId]) -> Vec<String> {
@@ -239,12 +268,7 @@ impl Traces {
         for tree in entries(Path::new("/sys/fs/cgroup")) {
             left.extend(groups_below(&tree, &self.group, 5));
         }
-        for device in entries(Path::new("/sys/block")) {
-            let file = std::fs::read_to_string(device.join("loop/backing_file"));
-            if file.is_ok_and(|file| file.contains(&data_dir)) {
-                left.push(format!("loop device {}", device.display()));
-            }
-        }
+        left.extend(self.loop_devices().into_iter().filter(|device| !device.contains("/ready/")));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         left.extend(mounts.lines().filter(|line| line.contains(&data_dir)).map(str::to_owned));
         left
@@ -317,6 +341,6 @@ async fn an_engine_can_be_killed_at_any_moment() {
     let traces = Traces::of(&data_dir);
     traces.settle(&[]).await;
     server.end();
-    traces.settle(&[]).await;
+    traces.settle_for_good().await;
     println!("{steps} steps, {} sandboxes at the end, nothing left", known.len());
 }
