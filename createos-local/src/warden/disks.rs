@@ -295,9 +295,13 @@ impl Disks {
 
     /// Stops all work; whatever is mounted goes with the last process that sees it.
     pub(crate) fn end(&mut self) {
-        for (pid, ..) in self.running.drain(..) {
+        for (pid, _, job) in self.running.drain(..) {
             let _ = sys::send_signal(pid, sys::SIGKILL);
             let _ = sys::wait_for(pid);
+            if let Job::Copy { slot: Some(slot), .. } = job {
+                // The kernel keeps a filesystem whose writers are held back, mounted or not.
+                let _ = sys::release_writers(&target(slot));
+            }
         }
     }
 
