@@ -204,10 +204,7 @@ fn process_frame(size: usize) -> String {
     };
     let room = size - around("").len();
     let bytes: Vec<u8> = (0..room / 4 * 3).map(|at| (at % 251) as u8).collect();
-    let line = around(&STANDARD.encode(bytes));
-    // Blanks are no content, and fill up what base64 leaves over.
-    let spare = size - line.len();
-    line.replacen(':', &format!(":{}", " ".repeat(spare)), 1)
+    around(&STANDARD.encode(bytes))
 }
 
 fn one_line(stream: &mut TcpStream, size: usize) -> Result<()> {

@@ -41,8 +41,8 @@ pub(crate) const SHAPES: [Shape; 8] = [
     shape("text", "16,000 frames of 32 KiB, broken into lines", Content::Text, 32 * KIB, 16_000, 2),
     shape("colour", "8,000 frames of 32 KiB, lines in colour", Content::Colour, 32 * KIB, 8_000, 2),
     shape("wide", "8,000 frames of 32 KiB, beyond ASCII", Content::Wide, 32 * KIB, 8_000, 2),
-    shape("tiny", "500,000 process events of 128 B", Content::Process, 128, 500_000, 500),
-    shape("events", "8,000 process events of 32 KiB", Content::Process, 32 * KIB, 8_000, 2),
+    shape("tiny", "500,000 process events of 129 B", Content::Process, 129, 500_000, 500),
+    shape("events", "8,000 process events of 32 KiB", Content::Process, 32 * KIB + 1, 8_000, 2),
 ];
 
 const fn shape(
