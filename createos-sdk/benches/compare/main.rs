@@ -11,6 +11,7 @@ mod transfers;
 mod tunnel;
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,9 @@ fn pin(process: u32) -> bool {
     several && taskset.status().is_ok_and(|status| status.success())
 }
 
+/// This thread, which is the whole of a client without files.
+const SELF: &str = "/proc/thread-self";
+
 /// The moment work begins.
 struct Clock {
     began: Instant,
@@ -133,17 +137,17 @@ struct Clock {
 
 impl Clock {
     fn start() -> Self {
-        Self { busy: busy(), began: Instant::now() }
+        Self { busy: busy(Path::new(SELF)), began: Instant::now() }
     }
 
     fn stop(&self) -> Time {
-        Time { passed: self.began.elapsed(), busy: busy().saturating_sub(self.busy) }
+        Time { passed: self.began.elapsed(), busy: busy(Path::new(SELF)).saturating_sub(self.busy) }
     }
 }
 
-/// How long the processor has worked for this thread, which is the whole client.
-fn busy() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+/// How long the processor has worked for a thread; a process is its first thread.
+fn busy(thread: &Path) -> Duration {
+    let told = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
     let nanos = told.split(' ').next().and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))
 }

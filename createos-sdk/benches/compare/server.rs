@@ -1,8 +1,7 @@
 //! The server: it answers from memory and throws away what it gets, with as little work of its
 //! own as can be, so that it is the client that is measured.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Result, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use base64::Engine as _;
@@ -222,14 +221,12 @@ fn file(stream: &mut TcpStream) -> Result<()> {
     source(stream)
 }
 
-/// Sends the bytes of a transfer: out of the page cache, without copying them here.
+/// Sends the bytes of a transfer. Writing them from the processor's cache is faster here than
+/// sending a file, which goes page by page.
 fn source(stream: &mut TcpStream) -> Result<()> {
-    const PART: usize = 16 << 20;
-    let mut part = tempfile::tempfile()?;
-    part.write_all(&(0..PART).map(|at| (at % 251) as u8).collect::<Vec<_>>())?;
-    for _ in 0..SIZE / PART {
-        part.rewind()?;
-        std::io::copy::<File, TcpStream>(&mut part, stream)?;
+    let part: Vec<u8> = (0..256 << 10).map(|at| (at % 251) as u8).collect();
+    for _ in 0..SIZE / part.len() {
+        stream.write_all(&part)?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! Files, both ways, beside curl. Each transfer runs in a process of its own, so that its
 //! memory is its own.
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use createos_sdk::{SandboxId, Upload};
 use futures::StreamExt;
 
-use crate::{Best, Clock, Outcome, Plan, Server, Time, heading, our_client, row};
+use crate::{Best, Clock, Outcome, Plan, Server, Time, busy, heading, our_client, row};
 
 /// Bytes of a transfer in one direction.
 pub(crate) const SIZE: usize = 1 << 30;
@@ -31,7 +32,7 @@ pub(crate) fn run(server: &Server, plan: &Plan<'_>) -> Outcome<()> {
     if kinds.is_empty() {
         return Ok(());
     }
-    heading(&["transfer", "ours", "curl", "ratio", "bare reqwest", "our peak memory"]);
+    heading(&["transfer", "ours", "curl", "ratio", "of work", "bare reqwest", "of work", "memory"]);
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("file");
     for kind in kinds {
@@ -59,7 +60,9 @@ pub(crate) fn run(server: &Server, plan: &Plan<'_>) -> Outcome<()> {
             &ours.rate(SIZE),
             &theirs.rate(SIZE),
             &ours.ahead_of(theirs),
+            &ours.less_work_than(theirs),
             &bare.rate(SIZE),
+            &bare.less_work_than(theirs),
             &format!("{:.1} MiB", our_peak as f64 / 1024.0),
         ]);
     }
@@ -70,28 +73,29 @@ fn in_child(word: &str, url: &str, path: &Path) -> Outcome<(Time, u64)> {
     let mut child = Command::new(std::env::current_exe()?);
     let output = child.args(["transfer", word, url]).arg(path).output()?;
     let text = String::from_utf8(output.stdout)?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    let (Some(Ok(micros)), Some(Ok(peak))) = (numbers.next(), numbers.next()) else {
+    let numbers: Vec<u64> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [passed, busy, peak] = numbers[..] else {
         return Err(String::from_utf8(output.stderr)?.into());
     };
-    Ok((passed(Duration::from_micros(micros)), peak))
+    let time = Time { passed: Duration::from_micros(passed), busy: Duration::from_micros(busy) };
+    Ok((time, peak))
 }
 
-/// The work of another process is not known.
-fn passed(passed: Duration) -> Time {
-    Time { passed, busy: Duration::ZERO }
-}
-
-/// What the child does: prints microseconds, and KiB of memory at its peak.
+/// What the child does. It prints how long the transfer took and how long the processor worked
+/// for the process, in microseconds, and the KiB of memory at its peak.
 pub(crate) async fn run_alone(word: &str, url: &str, path: &str) -> Outcome<()> {
     let took = match word {
         "bare" => bare(url).await?,
         _ => ours(word, url, path).await?,
     };
+    let mut work = Duration::ZERO;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        work += busy(&thread?.path());
+    }
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.ok_or("no VmHWM")?.trim().trim_end_matches(" kB");
-    println!("{} {peak}", took.passed.as_micros());
+    println!("{} {} {peak}", took.passed.as_micros(), work.as_micros());
     Ok(())
 }
 
@@ -132,7 +136,7 @@ async fn bare(url: &str) -> Outcome<Time> {
     Ok(clock.stop())
 }
 
-/// The time as curl measures it, without the start of its process.
+/// The time as curl measures it, without the start of its process; the work is all its own.
 fn curl(word: &str, url: &str, path: &Path) -> Outcome<Time> {
     let at = |name: &str| format!("{url}/v1/sandboxes/sb-file/files?path=/{name}");
     let mut curl = Command::new("curl");
@@ -148,8 +152,14 @@ fn curl(word: &str, url: &str, path: &Path) -> Outcome<Time> {
             }
         }
     }
-    let output = curl.output()?;
-    let seconds: Result<Vec<f64>, _> =
-        String::from_utf8(output.stdout)?.lines().map(str::parse).collect();
-    Ok(passed(Duration::from_secs_f64(seconds?.iter().sum())))
+    let mut curl = curl.stdout(Stdio::piped()).spawn()?;
+    let mut told = String::new();
+    curl.stdout.take().ok_or("no output")?.read_to_string(&mut told)?;
+    // It has closed its output, so it is at its end; it is known until it is waited for.
+    let busy = busy(Path::new(&format!("/proc/{}", curl.id())));
+    if !curl.wait()?.success() {
+        return Err("curl failed".into());
+    }
+    let seconds: Result<Vec<f64>, _> = told.lines().map(str::parse).collect();
+    Ok(Time { passed: Duration::from_secs_f64(seconds?.iter().sum()), busy })
 }

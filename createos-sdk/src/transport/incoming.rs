@@ -288,6 +288,17 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_byte() {
+        let mut body = over(ticking(STALL / 6, 3).chain(stream::pending()));
+        for _ in 0..3 {
+            assert!(body.next().await.unwrap().is_ok());
+        }
+        let started = Instant::now();
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), started.elapsed()), (ErrorKind::Timeout, STALL));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not_a_silent_server() {
         let mut body = over(ticking(Duration::from_secs(1), 3));
         for _ in 0..3 {
