@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use super::output::{ExitStatus, Output};
-use super::quick;
+use super::quick::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::incoming::Incoming;
 use crate::transport::ndjson::Lines;
@@ -56,7 +56,8 @@ pub struct ExecStream {
     /// `None` when the command had ended before this was made.
     incoming: Option<Incoming>,
     lines: Lines,
-    /// Of the last frame; a frame may hold several.
+    quick: Reader,
+    /// Of the last frame, when it held several.
     events: VecDeque<ExecEvent>,
     agent_error: Option<String>,
     state: State,
@@ -75,6 +76,7 @@ impl ExecStream {
         Self {
             incoming: Some(incoming),
             lines: Lines::default(),
+            quick: Reader::default(),
             events: VecDeque::new(),
             agent_error: None,
             state: State::Reading,
@@ -89,8 +91,14 @@ impl ExecStream {
         events.extend(Some(output.stderr).filter(filled).map(ExecEvent::Stderr));
         events.extend(output.error.clone().map(ExecEvent::Error));
         events.push_back(ExecEvent::Exit(output.status));
-        let (lines, agent_error) = (Lines::default(), output.error);
-        Self { incoming: None, lines, events, agent_error, state: State::Reading }
+        Self {
+            incoming: None,
+            lines: Lines::default(),
+            quick: Reader::default(),
+            events,
+            agent_error: output.error,
+            state: State::Reading,
+        }
     }
 
     /// Reads to the end, throwing the output away.
@@ -134,7 +142,7 @@ impl ExecStream {
 
     /// Reads one line into events.
     fn take_line(&mut self, line: &Bytes) -> Result<()> {
-        if let Some(event) = quick::event(line, line) {
+        if let Some(event) = self.quick.event(line, line) {
             self.events.push_back(event);
             return Ok(());
         }
@@ -157,10 +165,6 @@ impl ExecStream {
 
     /// Moves on to the next line.
     fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if let Some(event) = self.lines.read_line(quick::event) {
-            self.events.push_back(event);
-            return Poll::Ready(Ok(()));
-        }
         let line = match &mut self.incoming {
             Some(incoming) => ready!(incoming.poll_line(&mut self.lines, cx))?,
             None => None,
@@ -179,6 +183,12 @@ impl Stream for ExecStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
+            if this.events.is_empty() && this.state == State::Reading {
+                let event = this.lines.read_line(|chunk, line| this.quick.event(chunk, line));
+                if let Some(event) = event {
+                    return Poll::Ready(Some(Ok(event)));
+                }
+            }
             if let Some(event) = this.events.pop_front() {
                 if matches!(event, ExecEvent::Exit(_)) {
                     this.state = State::Done;

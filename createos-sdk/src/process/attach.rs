@@ -11,7 +11,7 @@ use futures::Stream;
 use reqwest::Method;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Process, ProcessExit};
+use super::{Process, ProcessExit, quick};
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::options::{RequestOptions, RetryPolicy};
 use crate::pending::Pending;
@@ -241,21 +241,18 @@ impl ProcessStream {
 
     /// Takes a line in; gives the event that it is, if it is a new one.
     fn take_line(&mut self, line: &[u8]) -> Result<Option<ProcessEvent>> {
+        if let Some((seq, stream, bytes)) = quick::data(line) {
+            self.alive();
+            return Ok(self.output(seq, stream, bytes));
+        }
         let frame: ProcessFrame = serde_json::from_slice(line).map_err(|error| {
             let message = format!("a frame of the stream cannot be read: {error}");
             self.error(ErrorKind::Protocol, message).with_source(error)
         })?;
-        self.heard = true;
-        self.silent_ends = 0;
+        self.alive();
         let bytes = frame.bytes().map_err(|error| error.in_call(&self.facts()))?;
         match frame {
-            ProcessFrame::Data { seq, stream, .. } if seq > self.last => {
-                self.failures = 0;
-                let event = ProcessEvent::Output { seq, stream, bytes };
-                Ok(Some(self.behind_gap(seq, event)))
-            }
-            // Given out before the connection broke.
-            ProcessFrame::Data { .. } => Ok(None),
+            ProcessFrame::Data { seq, stream, .. } => Ok(self.output(seq, stream, bytes)),
             ProcessFrame::Exit { seq, exit_code, signal } => {
                 let event = ProcessEvent::Exit(ProcessExit::new(exit_code, signal));
                 Ok(Some(self.behind_gap(seq.max(self.last), event)))
@@ -273,6 +270,21 @@ impl ProcessStream {
             }
             ProcessFrame::Unknown => Ok(None),
         }
+    }
+
+    /// The connection has brought something.
+    fn alive(&mut self) {
+        self.heard = true;
+        self.silent_ends = 0;
+    }
+
+    fn output(&mut self, seq: u64, stream: OutputStream, bytes: Bytes) -> Option<ProcessEvent> {
+        if seq <= self.last {
+            // Given out before the connection broke.
+            return None;
+        }
+        self.failures = 0;
+        Some(self.behind_gap(seq, ProcessEvent::Output { seq, stream, bytes }))
     }
 
     /// What comes next is gone: goes on with the oldest that is kept.

@@ -2,6 +2,7 @@
 //! output.
 
 mod attach;
+mod quick;
 mod spawn;
 mod stdin;
 mod wait;

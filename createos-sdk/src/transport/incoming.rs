@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::de::IgnoredAny;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::ndjson::{Lines, MAX_LINE};
 use super::send::{Head, root_cause};
@@ -33,8 +33,13 @@ pub(crate) struct Incoming {
     opened: Instant,
     stall: Duration,
     deadline: Option<Instant>,
-    /// Runs while somebody waits.
+    /// Since when somebody waits for the next byte.
+    waiting: Option<Instant>,
+    /// Goes off when the wait may have been too long. Setting it for every byte would cost more
+    /// than all else, so it may go off early and is then set anew.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while the end of a complete body is waited for.
+    grace: Option<Pin<Box<Sleep>>>,
     announced: Option<u64>,
     received: u64,
     ended: bool,
@@ -74,7 +79,9 @@ impl Incoming {
             opened: Instant::now(),
             stall,
             deadline,
+            waiting: None,
             timer: None,
+            grace: None,
             announced: None,
             received: 0,
             ended: false,
@@ -140,13 +147,13 @@ impl Incoming {
     /// Takes the end of a body whose content is complete, because a connection can be used
     /// again only after it. It follows at once from a good server; no other is waited for.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let grace = || Box::pin(sleep_until(Instant::now() + FINISH_GRACE));
         while !self.ended {
             match self.source.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(_late))) => {}
                 Poll::Ready(None | Some(Err(_))) => self.ended = true,
                 Poll::Pending => {
-                    ready!(self.timer.get_or_insert_with(grace).as_mut().poll(cx));
+                    let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(FINISH_GRACE)));
+                    ready!(grace.as_mut().poll(cx));
                     self.ended = true;
                 }
             }
@@ -155,7 +162,7 @@ impl Incoming {
     }
 
     fn took(&mut self, chunk: Bytes) -> Poll<Option<Result<Bytes>>> {
-        self.timer = None;
+        self.waiting = None;
         self.received += chunk.len() as u64;
         Poll::Ready(Some(Ok(chunk)))
     }
@@ -185,18 +192,16 @@ impl Incoming {
 
     /// Waits for the next byte no longer than allowed.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        let timer = match &mut self.timer {
-            Some(timer) => timer,
-            none => {
-                let stalled = Instant::now().checked_add(self.stall);
-                match [stalled, self.deadline].into_iter().flatten().min() {
-                    Some(end) => none.insert(Box::pin(sleep_until(end))),
-                    None => return Poll::Pending,
-                }
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let limits = [since.checked_add(self.stall), self.deadline];
+        let Some(end) = limits.into_iter().flatten().min() else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= end {
+                break;
             }
-        };
-        if timer.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+            timer.as_mut().reset(end);
         }
         self.ended = true;
         let message = if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -248,7 +253,6 @@ impl fmt::Debug for Incoming {
 pub(crate) mod tests {
     use super::*;
     use futures::stream;
-    use tokio::time::sleep;
 
     const STALL: Duration = Duration::from_secs(60);
 
@@ -281,6 +285,17 @@ pub(crate) mod tests {
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert_eq!(started.elapsed(), STALL);
         assert!(body.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_byte() {
+        let mut body = over(ticking(STALL / 6, 3).chain(stream::pending()));
+        for _ in 0..3 {
+            assert!(body.next().await.unwrap().is_ok());
+        }
+        let started = Instant::now();
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), started.elapsed()), (ErrorKind::Timeout, STALL));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ pub(crate) mod outgoing;
 pub(crate) mod request;
 pub(crate) mod retry;
 pub(crate) mod send;
+pub(crate) mod text;
 pub(crate) mod upgrade;
 
 use std::time::Duration;

@@ -53,6 +53,7 @@ impl Lines {
 
     /// The next line, where it lies whole in the chunk and `read` makes something of it as it
     /// is. Otherwise nothing has happened, and [`next_line`](Self::next_line) gives the line.
+    #[inline(always)]
     pub(crate) fn read_line<T>(
         &mut self,
         read: impl FnOnce(&Bytes, &[u8]) -> Option<T>,

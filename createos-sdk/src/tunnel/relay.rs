@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
-const BUFFER: usize = 64 << 10;
+/// What an idle connection holds for each direction.
+const SMALLEST: usize = 16 << 10;
+/// What a busy one grows to: with less, system calls take more time than copying.
+const LARGEST: usize = 256 << 10;
 
 /// Bytes moved so far.
 #[derive(Debug, Default)]
@@ -36,7 +39,7 @@ async fn one_way(
     mut to: impl AsyncWrite + Unpin,
     moved: &AtomicU64,
 ) -> io::Result<io::Result<()>> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; SMALLEST];
     loop {
         let count = from.read(&mut buffer).await?;
         let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
@@ -48,6 +51,9 @@ async fn one_way(
             return Ok(Err(error));
         }
         moved.fetch_add(count as u64, Ordering::Relaxed);
+        if count == buffer.len() && count < LARGEST {
+            buffer = vec![0; 2 * count];
+        }
     }
     // The other side may be gone already, which is no loss: everything was written.
     let _ = to.shutdown().await;
@@ -94,5 +100,31 @@ mod tests {
         guest.write_all(b"nobody hears this").await.unwrap();
         drop(guest);
         assert!(relay(near, far, &moved).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn much_arrives_as_it_was_sent() {
+        let (local, near) = duplex(1 << 20);
+        let (mut guest, far) = duplex(100_000);
+        let moved = Moved::default();
+        let sent: Vec<u8> = (0..3_000_000).map(|at| (at % 251) as u8).collect();
+        let talking = async {
+            let (mut local_read, mut local_write) = split(local);
+            let sending = async {
+                local_write.write_all(&sent).await.unwrap();
+                local_write.shutdown().await.unwrap();
+            };
+            let echoing = async {
+                let (mut read, mut write) = split(&mut guest);
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let mut heard = Vec::new();
+            let (_, _, read) = tokio::join!(sending, echoing, local_read.read_to_end(&mut heard));
+            assert!(read.unwrap() == sent.len() && heard == sent);
+        };
+        let (copied, ()) = tokio::join!(relay(near, far, &moved), talking);
+        copied.unwrap();
+        assert_eq!((moved.there.into_inner(), moved.back.into_inner()), (3_000_000, 3_000_000));
     }
 }
