@@ -9,11 +9,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Outcome, SHAPE, Server, kib_of, millis, rate, resident, row, spread};
-use createos_sdk::{Client, ExecEvent, Upload};
+use createos_sdk::{Client, ExecEvent, ProcessEvent, Upload};
 use futures::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TRANSFER: u64 = 500 << 20;
 const STREAM: u64 = 100_000_000;
+const PIECE: u64 = 500_000;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -37,6 +39,8 @@ async fn measure() -> Outcome<()> {
     commands(&server).await?;
     crowd(&server).await?;
     streams(&server).await?;
+    process(&server).await?;
+    keystrokes(&server).await?;
     transfers(&server).await?;
     server.end()
 }
@@ -134,6 +138,104 @@ async fn streams(server: &Server) -> Outcome<()> {
     row("the same through the official client", &rate(STREAM, theirs));
     row("ratio", &format!("{:.2}x", theirs.as_secs_f64() / ours.as_secs_f64()));
     sandbox.destroy().await?;
+    Ok(())
+}
+
+/// Output of a managed process, as fast as it can be followed.
+async fn process(server: &Server) -> Outcome<()> {
+    let sandbox = server.client()?.create_sandbox("s-2vcpu-2gb").await?;
+    // Written only as fast as it is read: a gap would be measured as speed.
+    let script = format!("while read -r _; do head -c {PIECE} /dev/zero; done");
+    let process = sandbox.spawn("bash").args(["-c", &script]).await?;
+    let mut events = process.attach().await?;
+    let mut taken = Duration::ZERO;
+    for _ in 0..STREAM / PIECE {
+        let began = Instant::now();
+        process.input("go\n").await?;
+        let mut received = 0;
+        while received < PIECE {
+            match events.next().await.ok_or("it ended")?? {
+                ProcessEvent::Output { bytes, .. } => received += bytes.len() as u64,
+                other => return Err(format!("{other:?}").into()),
+            }
+        }
+        taken += began.elapsed();
+    }
+    row("output of a managed process, followed", &rate(STREAM / PIECE * PIECE, taken));
+
+    let ended = sandbox.spawn("head").args(["-c", "1000000", "/dev/zero"]).await?;
+    ended.wait().tree().await?;
+    let began = Instant::now();
+    let mut received = 0;
+    for _ in 0..20 {
+        let mut events = ended.attach().await?;
+        while let Some(event) = events.next().await {
+            if let ProcessEvent::Output { bytes, .. } = event? {
+                received += bytes.len() as u64;
+            }
+        }
+    }
+    row("the same, replayed", &rate(received, began.elapsed()));
+    sandbox.destroy().await?;
+    Ok(())
+}
+
+/// From a key to its echo, beside the same over a bare loopback connection.
+async fn keystrokes(server: &Server) -> Outcome<()> {
+    let sandbox = server.client()?.create_sandbox(SHAPE).await?;
+    for (what, over_web_socket) in [("a terminal", false), ("a WebSocket", true)] {
+        let opening = sandbox.terminal();
+        let opened = if over_web_socket { opening.open_web_socket() } else { opening.open() };
+        let mut shell = opened.await?;
+        // No prompt, no line editing: what comes back is the echo alone.
+        shell.write_all(b"exec cat\r").await?;
+        let mut shown = Vec::new();
+        while !String::from_utf8_lossy(&shown).contains("exec cat\r\n") {
+            shell.read_buf(&mut shown).await?;
+        }
+        settle(&mut shell).await?;
+        let mut times = vec![];
+        for key in (b'a'..=b'z').cycle().take(500) {
+            let began = Instant::now();
+            shell.write_all(&[key]).await?;
+            while shell.read_u8().await? != key {}
+            times.push(began.elapsed());
+        }
+        row(&format!("echo of a key in {what}, 500"), &spread(times));
+    }
+    sandbox.destroy().await?;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let mut near = tokio::net::TcpStream::connect(listener.local_addr()?).await?;
+    let (mut far, _) = listener.accept().await?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    tokio::spawn(async move {
+        while let Ok(byte) = far.read_u8().await {
+            if far.write_u8(byte).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut times = vec![];
+    for _ in 0..500 {
+        let began = Instant::now();
+        near.write_u8(1).await?;
+        near.read_u8().await?;
+        times.push(began.elapsed());
+    }
+    row("echo of a byte over loopback, 500", &spread(times));
+    Ok(())
+}
+
+/// Reads until nothing has come for a moment.
+async fn settle(shell: &mut createos_sdk::Terminal) -> Outcome<()> {
+    let mut rest = [0; 1024];
+    while let Ok(read) =
+        tokio::time::timeout(Duration::from_millis(300), shell.read(&mut rest)).await
+    {
+        read?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use createos::{
     Client, CreateSandboxRequest, Error, ExecOptions, ExecStreamEventType, Instance,
-    ListSandboxesOptions, PaginationOptions, RequestOptions, RunCommandRequest, WaitOptions,
+    ListSandboxesOptions, ManagedProcessConnectOptions, ManagedProcessCreateRequest,
+    ManagedProcessDeleteOptions, ManagedProcessKind, ManagedProcessSignal, ManagedProcessState,
+    ManagedProcessWaitOptions, ManagedProcessWaitScope, PaginationOptions, PtySize, RequestOptions,
+    RunCommandRequest, WaitOptions,
 };
 use createos_local::Engine;
 
@@ -186,5 +189,69 @@ async fn refusals_carry_status_and_text() {
     sandbox.destroy().await.expect("destroy");
     let gone = sandbox.run_command(run("true", &[]), ExecOptions::default()).await;
     assert_eq!(status_of(gone.expect_err("destroyed")), 409);
+    fixture.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn managed_processes_through_every_method() {
+    let fixture = Fixture::start().await;
+    let sandbox = fixture.create("processes").await;
+    let processes = sandbox.processes();
+    let request = ManagedProcessCreateRequest {
+        command: "bash".into(),
+        arguments: vec!["-c".into(), "echo $STAGE$NEW $PWD; cat; exit 3".into()],
+        working_directory: Some("/usr".into()),
+        environment_variables: HashMap::from([("NEW".into(), "1".into())]),
+        pty: None,
+    };
+    let process = processes.create(request).await.expect("create");
+    let id = process.process_id.as_str();
+    assert_eq!(process.state.as_str(), ManagedProcessState::RUNNING);
+    assert_eq!(process.kind.as_str(), ManagedProcessKind::PROCESS);
+    assert_eq!(processes.list().await.expect("list").len(), 1);
+    assert_eq!(processes.get(id).await.expect("get").pid, process.pid);
+
+    assert_eq!(processes.input(id, "typed\n").await.expect("input"), 1);
+    processes.close_stdin(id).await.expect("close");
+    let ended = processes.wait(id, ManagedProcessWaitOptions::default()).await.expect("wait");
+    assert_eq!((ended.leader_exited, ended.exit_code), (true, Some(3)));
+    let mut stream =
+        processes.connect(id, ManagedProcessConnectOptions::default()).await.expect("connect");
+    let (mut output, mut exit) = (Vec::new(), None);
+    while let Some(event) = stream.next().await.expect("an event") {
+        output.extend(event.data);
+        exit = event.exit_code.or(exit);
+    }
+    assert_eq!(String::from_utf8_lossy(&output), "dev1 /usr\ntyped\n");
+    assert_eq!(exit, Some(3));
+
+    let request = ManagedProcessCreateRequest {
+        pty: Some(PtySize { rows: 24, cols: 80 }),
+        ..Default::default()
+    };
+    let shell = processes.create(request).await.expect("a shell");
+    let id = shell.process_id.as_str();
+    assert_eq!(shell.kind.as_str(), ManagedProcessKind::PTY);
+    processes.resize(id, PtySize { rows: 32, cols: 100 }).await.expect("resize");
+    processes.input(id, "stty size; exec sleep 7000\r").await.expect("input");
+    let mut stream =
+        processes.connect(id, ManagedProcessConnectOptions::default()).await.expect("connect");
+    let mut screen = String::new();
+    while !screen.contains("32 100\r\n") {
+        let event = stream.next().await.expect("an event").expect("it goes on");
+        screen.push_str(&String::from_utf8_lossy(&event.data));
+    }
+    processes.signal(id, ManagedProcessSignal::WINDOW_CHANGE.into()).await.expect("signal");
+    let grace =
+        ManagedProcessDeleteOptions { grace_period: Some(Duration::ZERO), ..Default::default() };
+    let deleted = processes.delete(id, grace).await.expect("delete");
+    assert!(deleted.tree_exited && deleted.signal.as_deref() == Some("SIGKILL"), "{deleted:?}");
+    let waiting = ManagedProcessWaitOptions {
+        scope: Some(ManagedProcessWaitScope::TREE.into()),
+        wait_timeout: Some(Duration::from_secs(1)),
+        ..Default::default()
+    };
+    assert!(processes.wait(id, waiting).await.expect("wait").tree_exited);
+    assert_eq!(status_of(processes.get("prc-unknown").await.expect_err("unknown")), 404);
     fixture.engine.shutdown().await;
 }

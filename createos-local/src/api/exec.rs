@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use bytes::Bytes;
 use createos_sdk::wire::{ExecAnswer, ExecFrame, ExecRequest, ExecResult};
@@ -16,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Front;
 use super::answer::{self, Answer, ok};
 use super::body;
+use super::ndjson::{self, line};
 use super::path::Id;
 use super::query::Query;
 use super::text::Pieces;
@@ -40,13 +39,13 @@ pub(super) async fn exec(
     let tuning = front.core().tuning();
     let begun = Instant::now();
     match (live.exec(request).await?, stream) {
-        (Started::Command(command), true) => Ok(streamed(command, tuning.heartbeat)),
+        (Started::Command(command), true) => Ok(streamed(*command, tuning.heartbeat)),
         (Started::Command(command), false) => {
-            buffered(collect(command, tuning.max_buffered).await?, begun)
+            buffered(collect(*command, tuning.max_buffered).await?, begun)
         }
         (Started::Not { message, exit_code }, true) => {
             let frames = [ExecFrame::error(message), ExecFrame::exit(exit_code)];
-            Ok(ndjson(Body::from(frames.iter().flat_map(line).collect::<Vec<u8>>())))
+            Ok(ndjson::answer(Body::from(frames.iter().flat_map(line).collect::<Vec<u8>>())))
         }
         (Started::Not { message, exit_code }, false) => {
             buffered(ExecResult::not_started(message, exit_code), begun)
@@ -85,20 +84,6 @@ async fn collect(mut command: Command, max: usize) -> Result<ExecResult, CoreErr
     Ok(result)
 }
 
-fn ndjson(body: Body) -> Response {
-    let mut response = Response::new(body);
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-fn line(frame: &ExecFrame) -> Vec<u8> {
-    // Text and numbers only: writing them cannot fail.
-    let mut line = serde_json::to_vec(frame).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
 /// A frame on its way to the client.
 struct Line {
     text: Vec<u8>,
@@ -110,7 +95,7 @@ fn streamed(command: Command, heartbeat: Duration) -> Response {
     let (stdout, stderr) = (Pieces::default(), Pieces::default());
     let pump = Pump { command, heartbeat, stdout, stderr, sender };
     tokio::spawn(pump.run());
-    ndjson(answer::streamed(lines(receiver)))
+    ndjson::answer(answer::streamed(lines(receiver)))
 }
 
 /// The lines of the answer. Without its last one the answer breaks off, so that no client

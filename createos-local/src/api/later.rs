@@ -50,7 +50,7 @@ fn of_account(methods: MethodFilter, feature: &'static str) -> MethodRouter<Fron
 }
 
 pub(super) fn router() -> Router<Front> {
-    sandbox_settings().merge(processes()).merge(account())
+    sandbox_settings().merge(account())
 }
 
 fn sandbox_settings() -> Router<Front> {
@@ -62,26 +62,10 @@ fn sandbox_settings() -> Router<Front> {
         .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
         .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
         .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
-        .route(&path("/shell"), of_sandbox(POST, "a terminal"))
-        .route(&path("/shell-ws"), of_sandbox(GET, "a terminal"))
         .route(
             &path("/computer/{*rest}"),
             any(|front, id, body| refuse_for(front, id, body, "a desktop")),
         )
-}
-
-fn processes() -> Router<Front> {
-    let path = |rest: &str| format!("/v1/sandboxes/{{id}}/processes{rest}");
-    let refused = |methods| of_sandbox(methods, "a managed process");
-    Router::new()
-        .route(&path(""), refused(GET.or(POST)))
-        .route(&path("/{process}"), refused(GET.or(DELETE)))
-        .route(&path("/{process}/connect"), refused(GET))
-        .route(&path("/{process}/input"), refused(POST))
-        .route(&path("/{process}/stdin/close"), refused(POST))
-        .route(&path("/{process}/resize"), refused(POST))
-        .route(&path("/{process}/signal"), refused(POST))
-        .route(&path("/{process}/wait"), refused(GET))
 }
 
 fn account() -> Router<Front> {

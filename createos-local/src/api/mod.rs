@@ -10,7 +10,9 @@ mod guard;
 mod ingress;
 mod later;
 mod linger;
+mod ndjson;
 mod path;
+mod processes;
 mod query;
 mod reach;
 mod sandboxes;
@@ -18,12 +20,15 @@ mod self_signal;
 mod server;
 mod service;
 mod settings;
+mod switch;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tunnel;
 mod upgrade;
 mod view;
+mod web_socket;
 
 use std::sync::Arc;
 
@@ -92,9 +97,25 @@ fn router(front: Front) -> Router {
         )
         .route("/v1/sandboxes/{id}/access-token/rotate", post(access_token::rotate))
         .route("/v1/sandboxes/{id}/tunnel/{port}", post(tunnel::open))
+        .route("/v1/sandboxes/{id}/shell", post(terminal::shell))
+        .route("/v1/sandboxes/{id}/shell-ws", get(web_socket::shell))
+        .merge(process_routes())
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(guarded)
         .with_state(front)
+}
+
+fn process_routes() -> Router<Front> {
+    let path = |rest: &str| format!("/v1/sandboxes/{{id}}/processes{rest}");
+    Router::new()
+        .route(&path(""), get(processes::list).post(processes::create))
+        .route(&path("/{process}"), get(processes::get).delete(processes::delete))
+        .route(&path("/{process}/connect"), get(processes::connect))
+        .route(&path("/{process}/input"), post(processes::input))
+        .route(&path("/{process}/stdin/close"), post(processes::close_input))
+        .route(&path("/{process}/resize"), post(processes::resize))
+        .route(&path("/{process}/signal"), post(processes::signal))
+        .route(&path("/{process}/wait"), get(processes::wait))
 }

@@ -6,10 +6,11 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{Request, Uri};
-use createos_sdk::SandboxId;
+use createos_sdk::{ProcessId, SandboxId};
 
 use super::answer::Fail;
 use crate::core::CoreError;
+use crate::runtime::RuntimeError;
 
 /// Decodes what percent-encoding need not have encoded (RFC 3986 6.2.2.2): the Rust crate
 /// writes `sb%2D01k…` and `by%2Dip`. Everything else stays as it came, `%2F` above all, so
@@ -92,6 +93,20 @@ impl<S: Sync> FromRequestParts<S> for Id {
         let text = segment(parts, |name| name == "id").await;
         let id = text.and_then(|text| text.parse().ok());
         id.map(Self).ok_or_else(|| CoreError::NoSandbox.into())
+    }
+}
+
+/// The managed process that a path names. Text that can be no id is an unknown one, which is
+/// told after everything about the sandbox.
+pub(super) struct Process(pub(super) Result<ProcessId, Fail>);
+
+impl<S: Sync> FromRequestParts<S> for Process {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let text = segment(parts, |name| name == "process").await;
+        let id = text.and_then(|text| text.parse().ok());
+        Ok(Self(id.ok_or_else(|| CoreError::from(RuntimeError::NoSuchProcess).into())))
     }
 }
 

@@ -86,6 +86,11 @@ impl From<RuntimeError> for CoreError {
             RuntimeError::BadPath(why) => Self::field("path", why),
             error @ RuntimeError::PortClosed => Self::NoListener(error.to_string()),
             RuntimeError::Exhausted(why) => Self::NoCapacity(why),
+            error @ RuntimeError::NoSuchProcess => {
+                Self::NoSuch { field: "process_id", message: error.to_string() }
+            }
+            RuntimeError::WrongState(why) => Self::Conflict(why),
+            RuntimeError::Full(why) => Self::NoCapacity(why),
             RuntimeError::Unreachable(why) => Self::Lost(why),
             RuntimeError::Unsupported(message) => Self::NotAvailable { field: "machine", message },
             error @ RuntimeError::Io { .. } => Self::Internal(error.to_string()),

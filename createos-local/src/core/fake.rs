@@ -13,6 +13,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::fake_processes::Table;
 use crate::runtime::{
     BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
     Runtime, RuntimeError, Saved, Usage,
@@ -50,6 +51,9 @@ pub(crate) struct Fake {
     pub(crate) abandoned: Arc<AtomicUsize>,
     usages: AtomicUsize,
     died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
+    pub(crate) processes: Table,
+    /// Terminals that are open.
+    pub(crate) terminals: Arc<AtomicUsize>,
     /// What connecting to an address inside leads to; anything else is closed.
     pub(crate) ports: Mutex<HashMap<SocketAddr, Port>>,
     /// Where the engine's listeners inside really are.
@@ -89,6 +93,8 @@ impl Fake {
             died: Mutex::default(),
             ports: Mutex::default(),
             listening: Mutex::default(),
+            processes: Table::default(),
+            terminals: Arc::default(),
         })
     }
 
@@ -128,7 +134,7 @@ impl Fake {
         counter.load(Ordering::SeqCst)
     }
 
-    fn check_alive(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+    pub(super) fn check_alive(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         if self.alive.lock().unwrap().contains(id) {
             return Ok(());
         }

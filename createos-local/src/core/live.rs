@@ -1,9 +1,9 @@
-//! Work inside a running sandbox: commands and files.
+//! Work inside a running sandbox: commands and files. Processes and terminals are in
+//! `processes`.
 //!
 //! A [`Live`] is proof that the sandbox was running; it holds no lock. Everything begun with
 //! it is interrupted when this life of the sandbox ends.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +13,10 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::error::Fields;
+use super::processes::declared;
 use super::slot::Life;
 use super::{Core, CoreError, State, validate};
-use crate::runtime::{ExecEvent, ExecEvents, ExecSpec, FileRead, FileWrite, RuntimeError};
+use crate::runtime::{ExecEvent, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError};
 use crate::store::Sandbox;
 
 /// A sandbox that was running a moment ago.
@@ -27,7 +28,7 @@ pub(crate) struct Live {
 
 /// How starting a command went.
 pub(crate) enum Started {
-    Command(Command),
+    Command(Box<Command>),
     /// The program could not be started, in the shell's terms: 127 not found, 126 not runnable.
     Not {
         message: String,
@@ -35,10 +36,10 @@ pub(crate) enum Started {
     },
 }
 
-/// A running command. Dropping it kills the command's session.
+/// A running command. Dropping it kills the command and everything it started.
 pub(crate) struct Command {
     events: ExecEvents,
-    life: Life,
+    live: Live,
     limit: Duration,
     deadline: Instant,
 }
@@ -93,6 +94,14 @@ impl Live {
         &self.sandbox
     }
 
+    pub(super) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    pub(super) fn runtime(&self) -> &dyn Runtime {
+        &*self.core.inner.runtime
+    }
+
     /// Starts a command with the sandbox's variables and the request's values for them.
     pub(crate) async fn exec(self, request: ExecRequest) -> Result<Started, CoreError> {
         let spec = exec_spec(request, &self.sandbox)?;
@@ -102,7 +111,7 @@ impl Live {
             Ok(events) => {
                 let limit = self.core.inner.tuning.exec_limit;
                 let deadline = Instant::now() + limit;
-                Ok(Started::Command(Command { events, life: self.life, limit, deadline }))
+                Ok(Started::Command(Box::new(Command { events, live: self, limit, deadline })))
             }
             Err(RuntimeError::NotStarted { message, exit_code }) => {
                 Ok(Started::Not { message, exit_code })
@@ -156,12 +165,7 @@ fn exec_spec(request: ExecRequest, sandbox: &Sandbox) -> Result<ExecSpec, CoreEr
     if request.args.iter().any(|arg| arg.contains('\0')) {
         wrong.insert("args".into(), "must not contain a NUL character".into());
     }
-    let mut env: BTreeMap<String, String> = sandbox
-        .spec
-        .envs
-        .iter()
-        .map(|(key, value)| (key.clone(), value.expose().to_owned()))
-        .collect();
+    let mut env = declared(sandbox);
     for (key, value) in request.env {
         match env.get_mut(&key) {
             Some(declared) => *declared = value.expose().to_owned(),
@@ -198,7 +202,7 @@ impl Command {
             // First, so that a command that never stops talking is not spared.
             () = tokio::time::sleep_until(self.deadline) => return Ok(Step::Ended(self.killed())),
             event = self.events.next() => event,
-            () = self.life.cancelled() => return Err(self.life.lost()),
+            () = self.live.life.cancelled() => return Err(self.live.life.lost()),
         };
         match event {
             Some(Ok(ExecEvent::Stdout(chunk))) => Ok(Step::Stdout(chunk)),
@@ -223,7 +227,7 @@ impl Command {
     /// Completes when the command may not go on, with why: its time is up or its sandbox ended.
     pub(crate) async fn cut_off(&mut self) -> Result<End, CoreError> {
         tokio::select! {
-            () = self.life.cancelled() => Err(self.life.lost()),
+            () = self.live.life.cancelled() => Err(self.live.life.lost()),
             () = tokio::time::sleep_until(self.deadline) => Ok(self.killed()),
         }
     }

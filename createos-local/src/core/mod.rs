@@ -11,6 +11,8 @@ mod disk;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fake_processes;
 mod fork;
 mod lifecycle;
 mod live;
@@ -18,6 +20,7 @@ mod metrics;
 mod names;
 mod pause;
 mod ports;
+mod processes;
 mod recover;
 mod resume;
 mod self_signal;
@@ -47,6 +50,7 @@ pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Transition;
 pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use ports::{Connection, Hold};
+pub(crate) use processes::{Following, Keyboard, Screen, Session, signal_name};
 pub(crate) use self_signal::{Guest, Guests, SelfSignal};
 pub(crate) use state::State;
 pub(crate) use token::{NewToken, TOKEN_PREFIX};

@@ -89,6 +89,12 @@ impl Core {
     }
 
     /// Pauses what has been idle for longer than it may.
+    /// A managed process at work keeps its sandbox awake, whether anybody looks at it or not.
+    async fn has_running_process(&self, id: &SandboxId) -> bool {
+        let processes = self.inner.runtime.processes(id).await;
+        processes.is_ok_and(|all| all.iter().any(|process| !process.tree_ended))
+    }
+
     pub(super) async fn pause_idle(&self) {
         for id in self.inner.slots.overdue() {
             // Whatever becomes of this try, the next one is not due at once.
@@ -96,7 +102,12 @@ impl Core {
                 self.begin_idle_time(&sandbox);
                 if sandbox.state == State::Running {
                     let core = self.clone();
-                    let pause = async move { core.begin_pause(&id, Cause::Idle).await };
+                    let pause = async move {
+                        if core.has_running_process(&id).await {
+                            return Ok(());
+                        }
+                        core.begin_pause(&id, Cause::Idle).await.map(drop)
+                    };
                     // Nobody waits for it: the outcome is the state it leaves.
                     drop(self.run_to_end(pause));
                 }

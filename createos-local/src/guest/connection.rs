@@ -1,15 +1,13 @@
 //! One connection of the engine: reads its request, then runs it.
 
-use crate::exec::Exec;
 use crate::protocol::{Failure, HEADER, MAX_PAYLOAD, Reply, Request, VERSION, parse_header};
-use crate::sys::{POLLIN, POLLOUT, PollFd};
-use crate::{files, rest, sys};
+use crate::sys::{POLLIN, POLLOUT, PollFd, Ready};
+use crate::tree::Children;
+use crate::work::Work;
+use crate::{World, files, rest, sys};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::slice::Iter;
 
-/// Output waiting for a slow reader; above it, nothing more is taken from the command.
-const OUTPUT_LIMIT: usize = 256 << 10;
 /// Most bytes taken from the engine ahead of their use: a whole frame always fits.
 const INPUT_LIMIT: usize = MAX_PAYLOAD + HEADER;
 
@@ -18,15 +16,6 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     work: Work,
-}
-
-enum Work {
-    /// The first frame has not arrived in full.
-    Asking,
-    Running(Exec),
-    /// Nothing more to do than to send what is left.
-    Finishing,
-    Over,
 }
 
 impl Connection {
@@ -38,7 +27,11 @@ impl Connection {
         matches!(self.work, Work::Over)
     }
 
-    /// Adds what to wait for; [`Self::advance`] takes the answers in this order.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.work.is_draining(&self.output)
+    }
+
+    /// Adds what to wait for.
     pub(crate) fn interests(&self, poll: &mut Vec<PollFd>) {
         let mut events = 0;
         if self.input.len() < INPUT_LIMIT {
@@ -48,38 +41,20 @@ impl Connection {
             events |= POLLOUT;
         }
         poll.push(PollFd::new(&self.socket, events));
-        if let Work::Running(exec) = &self.work {
-            exec.interests(self.output.len() < OUTPUT_LIMIT, poll);
+        self.work.interests(&self.output, poll);
+    }
+
+    pub(crate) fn advance(&mut self, ready: &Ready, world: &mut World) {
+        self.work.advance(ready, &mut self.output);
+        let alive = !ready.is_readable(&self.socket) || self.receive().is_ok();
+        if !alive || self.go_on(world).is_err() {
+            // The engine has gone, or speaks nonsense: whatever runs for it ends.
+            self.work.abandon(world);
         }
     }
 
-    pub(crate) fn advance(&mut self, ready: &mut Iter<'_, PollFd>) {
-        let socket = ready.next().copied();
-        if let Work::Running(exec) = &mut self.work {
-            exec.advance(ready, &mut self.output);
-        }
-        let alive = socket.is_none_or(|socket| !socket.is_readable() || self.receive().is_ok());
-        if !alive || self.step().is_err() || self.send().is_err() {
-            self.give_up();
-        }
-    }
-
-    pub(crate) fn child_ended(&mut self, pid: i32, status: i32) {
-        let Work::Running(exec) = &mut self.work else { return };
-        if !exec.child_ended(pid, status) {
-            return;
-        }
-        if self.step().is_err() || self.send().is_err() {
-            self.give_up();
-        }
-    }
-
-    /// The engine has gone, or speaks nonsense: whatever runs for it ends.
-    fn give_up(&mut self) {
-        if let Work::Running(exec) = &self.work {
-            exec.kill();
-        }
-        self.work = Work::Over;
+    pub(crate) fn supervisor_ended(&mut self, pid: i32) {
+        self.work.supervisor_ended(pid);
     }
 
     fn receive(&mut self) -> io::Result<()> {
@@ -95,41 +70,50 @@ impl Connection {
         }
     }
 
+    /// Uses the frames that have arrived in full, and sends as much as there is to say.
+    fn go_on(&mut self, world: &mut World) -> io::Result<()> {
+        while let Some((kind, payload)) = self.next_frame()? {
+            match &mut self.work {
+                Work::Asking => self.begin(Request::parse(kind, &payload)?, world),
+                Work::Finishing | Work::Over => break,
+                work => {
+                    if let Some(refusal) = work.input(kind, payload, world)? {
+                        self.finish(&refusal);
+                    }
+                }
+            }
+        }
+        loop {
+            let said = self.output.len();
+            if let Some(reply) = self.work.step(world, &mut self.output) {
+                self.finish(&reply);
+            }
+            let has_news = self.output.len() > said;
+            self.send()?;
+            if !has_news || !self.output.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     fn send(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.socket.write(&self.output) {
-                Ok(count) => drop(self.output.drain(..count)),
-                Err(error) if is_passing(&error) => return Ok(()),
+        let mut sent = 0;
+        while sent < self.output.len() {
+            match self.socket.write(&self.output[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if is_passing(&error) => break,
                 Err(error) => return Err(error),
             }
         }
-        if matches!(self.work, Work::Finishing) {
+        self.output.drain(..sent);
+        if self.output.is_empty() && matches!(self.work, Work::Finishing) {
             self.work = Work::Over;
         }
         Ok(())
     }
 
-    /// Uses the frames that have arrived in full, and notices an end.
-    fn step(&mut self) -> io::Result<()> {
-        while let Some((kind, payload)) = self.next_frame()? {
-            match &mut self.work {
-                Work::Asking => self.begin(Request::parse(kind, &payload)?)?,
-                Work::Running(exec) => exec.input(kind, payload)?,
-                Work::Finishing | Work::Over => return Ok(()),
-            }
-        }
-        if let Work::Running(exec) = &self.work
-            && let Some(reply) = exec.outcome()
-        {
-            self.finish(&reply);
-        }
-        Ok(())
-    }
-
     fn next_frame(&mut self) -> io::Result<Option<(u8, Vec<u8>)>> {
-        if let Work::Running(exec) = &self.work
-            && !exec.wants_input()
-        {
+        if !self.work.wants_input() {
             return Ok(None);
         }
         let Some(header) = self.input.first_chunk::<HEADER>() else { return Ok(None) };
@@ -142,28 +126,36 @@ impl Connection {
         Ok(Some((kind, payload)))
     }
 
-    fn begin(&mut self, request: Request) -> io::Result<()> {
+    fn begin(&mut self, request: Request, world: &mut World) {
         match request {
             Request::Ping => self.finish(&Reply::Pong { version: VERSION }),
-            Request::Look => self.finish(&Reply::AtRest(rest::is_at_rest())),
-            Request::Exec { argv, env } => match Exec::start(&argv, &env) {
-                Ok(exec) => {
-                    self.output.extend(Reply::Ready.to_frame());
-                    self.work = Work::Running(exec);
-                }
-                Err(failure) => self.finish(&failure),
+            Request::Look => {
+                // What a process has said is in nobody else's memory.
+                let is_at_rest = world.processes.list().next().is_none() && rest::is_at_rest();
+                self.finish(&Reply::AtRest(is_at_rest));
+            }
+            Request::ReadFile { path } => {
+                self.hand_over(&mut world.children, |socket| files::read(socket, &path));
+            }
+            Request::WriteFile { path } => {
+                self.hand_over(&mut world.children, |socket| files::write(socket, &path));
+            }
+            request => match Work::begin(request, world, &mut self.output) {
+                Ok(work) => self.work = work,
+                Err(reply) => self.finish(&reply),
             },
-            Request::ReadFile { path } => self.hand_over(|socket| files::read(socket, &path)),
-            Request::WriteFile { path } => self.hand_over(|socket| files::write(socket, &path)),
         }
-        Ok(())
     }
 
     /// Lets a forked worker do blocking work with the socket.
-    fn hand_over(&mut self, work: impl FnOnce(UnixStream) -> io::Result<()>) {
-        match self.socket.try_clone().and_then(|socket| Ok((socket, sys::fork_process()?))) {
+    fn hand_over(
+        &mut self,
+        children: &mut Children,
+        work: impl FnOnce(UnixStream) -> io::Result<()>,
+    ) {
+        match self.socket.try_clone().and_then(|socket| Ok((socket, children.fork()?))) {
             Ok((socket, sys::Forked::Child)) => {
-                let done = sys::close_all_but(&socket)
+                let done = sys::close_all_but(&[&socket])
                     .and_then(|()| socket.set_nonblocking(false))
                     .and_then(|()| work(socket));
                 sys::exit_now(i32::from(done.is_err()));
@@ -179,7 +171,7 @@ impl Connection {
 
     fn finish(&mut self, reply: &Reply) {
         self.output.extend(reply.to_frame());
-        self.work = Work::Finishing;
+        self.work.finish();
     }
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn write(mut socket: UnixStream, path: &[u8]) -> io::Result<()> {
                 }
                 upload.size += bytes.len() as u64;
             }
+            Input::Resize(_) => return Err(io::ErrorKind::InvalidData.into()),
             Input::End => {
                 let reply = upload.commit().unwrap_or_else(|error| failure(path, &error));
                 return socket.write_all(&reply.to_frame());

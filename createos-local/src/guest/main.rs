@@ -1,26 +1,39 @@
 //! The agent: PID 1 of a sandbox.
 //!
-//! It owns every process and pipe inside, reaps what ends, and moves files. It is
-//! one thread over `poll`: commands are events of the loop, file transfers are
+//! It owns every process, pipe and terminal inside, reaps what ends, and moves files. It
+//! is one thread over `poll`: commands are events of the loop, file transfers are
 //! forked workers, because a read from a stalled disk must not stop the rest.
 //! The launcher leaves the listening socket at descriptor 3.
+//!
+//! Below PID 1 there are only these workers and one supervisor for each program that was
+//! asked for, and everything else is below a supervisor. The state of managed processes
+//! is here alone, so it comes and goes with the sandbox's memory; connections of the
+//! engine may break at any time.
 
 #[path = "../codec.rs"]
 mod codec;
 mod connection;
-mod exec;
 mod files;
+mod job;
+mod managed;
+mod program;
 mod protocol;
 mod rest;
+mod ring;
+mod supervisor;
 #[path = "../sys/mod.rs"]
 mod sys;
+mod tree;
+mod work;
 
 use connection::Connection;
+use managed::Table;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
-use sys::{POLLIN, PollFd};
+use sys::{POLLIN, PollFd, Ready};
+use tree::{Children, Ended};
 
 const LISTENER: i32 = 3;
 /// More at once would only help a flood.
@@ -32,20 +45,33 @@ fn main() -> io::Result<()> {
     // Commands have the same ids and capabilities as we: without this, they could
     // take PID 1 over.
     sys::refuse_tracing()?;
+    // Programs may be allowed to mount something over it; where we are, it stays in sight.
+    std::env::set_current_dir("/proc")?;
     let listener = UnixListener::from(sys::inherited(LISTENER));
     listener.set_nonblocking(true)?;
     sys::set_close_on_exec(&listener)?;
     let signals = sys::signal_descriptor(&[sys::SIGCHLD])?;
-    Agent { listener, signals, connections: Vec::new(), is_deaf: false }.serve()
+    let world = World::default();
+    Agent { listener, signals, connections: Vec::new(), world, is_deaf: false }.serve()
 }
 
 struct Agent {
     listener: UnixListener,
     signals: OwnedFd,
     connections: Vec<Connection>,
+    world: World,
     /// Nobody can be accepted for now: a listener that stays ready would make the
     /// loop spin.
     is_deaf: bool,
+}
+
+/// What connections have in common.
+#[derive(Default)]
+struct World {
+    children: Children,
+    processes: Table,
+    /// A call may have changed what another connection waits for.
+    is_changed: bool,
 }
 
 impl Agent {
@@ -55,36 +81,58 @@ impl Agent {
             poll.clear();
             poll.push(PollFd::new(&self.signals, POLLIN));
             poll.push(PollFd::new(&self.listener, if self.is_deaf { 0 } else { POLLIN }));
+            self.world.processes.interests(&mut poll);
             for connection in &self.connections {
                 connection.interests(&mut poll);
             }
-            if sys::poll_fds(&mut poll, self.is_deaf.then_some(PAUSE_MS)).is_err() {
+            if sys::poll_fds(&mut poll, self.patience()).is_err() {
                 // Out of memory, or of descriptors that may be waited for. PID 1 must not
                 // end over it: with it, everything would.
                 std::thread::sleep(Duration::from_millis(PAUSE_MS.into()));
                 continue;
             }
             self.is_deaf = false;
+            self.world.is_changed = false;
 
-            let mut ready = poll[2..].iter();
-            for connection in &mut self.connections {
-                connection.advance(&mut ready);
-            }
-            if poll[0].is_readable() {
+            let ready = Ready::of(&poll);
+            if ready.has(&self.signals) {
                 sys::drain_signals(&self.signals);
                 self.reap();
             }
-            if poll[1].is_readable() {
+            self.world.processes.advance(&ready);
+            for connection in &mut self.connections {
+                connection.advance(&ready, &mut self.world);
+            }
+            if ready.has(&self.listener) {
                 self.accept();
             }
             self.connections.retain(|connection| !connection.is_over());
         }
     }
 
+    /// How long to wait when nothing is ready.
+    fn patience(&self) -> Option<u32> {
+        let is_busy = self.world.is_changed
+            || self.world.processes.is_draining()
+            || self.connections.iter().any(Connection::is_draining);
+        if is_busy { Some(0) } else { self.is_deaf.then_some(PAUSE_MS) }
+    }
+
     fn reap(&mut self) {
         while let Some((pid, status)) = sys::reap_one() {
+            let ended = self.world.children.ended(pid, status);
+            self.tell(ended);
+        }
+        let ended = self.world.children.sweep();
+        self.tell(ended);
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        let Ended::Trees(supervisors) = ended else { return };
+        for pid in supervisors {
+            self.world.processes.supervisor_ended(pid);
             for connection in &mut self.connections {
-                connection.child_ended(pid, status);
+                connection.supervisor_ended(pid);
             }
         }
     }

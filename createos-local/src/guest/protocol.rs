@@ -9,10 +9,15 @@
 // The engine and the agent include this file and use their own part.
 #![allow(dead_code)]
 
+#[path = "process_protocol.rs"]
+mod processes;
+
+pub(crate) use self::processes::*;
+
 use crate::codec::{Malformed, Reader, Writer};
 
 /// Version that both sides must share; the engine asks for it when a sandbox boots.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Longest payload of a frame. Larger ones are a protocol error.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 /// Payload size that both sides use for data.
@@ -38,6 +43,20 @@ pub(crate) enum Request {
     WriteFile {
         path: Vec<u8>,
     },
+    /// A process that outlives its connections.
+    Spawn(Spawn),
+    /// How every managed process is.
+    ListProcesses,
+    Process {
+        id: String,
+        call: Call,
+    },
+    /// A login shell in a terminal, which ends with the connection. It starts with the
+    /// first [`Input::Resize`].
+    Shell {
+        /// `KEY=VALUE` entries, the whole environment.
+        env: Vec<String>,
+    },
 }
 
 /// Later frames of the engine.
@@ -47,6 +66,8 @@ pub(crate) enum Input {
     Data(Vec<u8>),
     /// The end: closes standard input, or puts the file in place.
     End,
+    /// The size of a shell's terminal.
+    Resize(Size),
 }
 
 /// Frames of the agent.
@@ -75,6 +96,25 @@ pub(crate) enum Reply {
         kind: Failure,
         message: String,
     },
+    /// How a managed process is.
+    Process(Box<Status>),
+    /// The input was taken; its number.
+    Taken(u64),
+    /// Output of a managed process, and the place of its last byte.
+    Output {
+        place: u64,
+        channel: Channel,
+        bytes: Vec<u8>,
+    },
+    /// The command of a managed process has ended, and its output with it.
+    Ended {
+        place: u64,
+        exit: Exit,
+    },
+    /// The output asked for is no longer kept; the oldest place that is.
+    Expired {
+        oldest: u64,
+    },
 }
 
 /// Why the agent refused.
@@ -89,6 +129,11 @@ pub(crate) enum Failure {
     CommandNotRunnable,
     /// No space, no permission, too many processes, and the like.
     Refused,
+    NoSuchProcess,
+    /// The process is not in the state for this.
+    WrongState,
+    /// The process does not read its input.
+    Full,
 }
 
 /// A complete frame around a payload.
@@ -127,6 +172,10 @@ impl Request {
             }
             Self::ReadFile { path } => frame(2, &writer.bytes(path).finish()),
             Self::WriteFile { path } => frame(3, &writer.bytes(path).finish()),
+            Self::Spawn(spawn) => frame(4, &spawn.write(writer).finish()),
+            Self::ListProcesses => frame(5, &[]),
+            Self::Process { id, call } => frame(6, &call.write(writer.text(id)).finish()),
+            Self::Shell { env } => frame(7, &writer.texts(texts(env)).finish()),
         }
     }
 
@@ -144,6 +193,10 @@ impl Request {
             }
             2 => Self::ReadFile { path: reader.bytes()?.to_owned() },
             3 => Self::WriteFile { path: reader.bytes()?.to_owned() },
+            4 => Self::Spawn(Spawn::read(&mut reader)?),
+            5 => Self::ListProcesses,
+            6 => Self::Process { id: reader.text()?.to_owned(), call: Call::read(&mut reader)? },
+            7 => Self::Shell { env: owned(reader.texts()?) },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| request)
@@ -155,6 +208,7 @@ impl Input {
         match self {
             Self::Data(bytes) => frame(0, bytes),
             Self::End => frame(1, &[]),
+            Self::Resize(size) => frame(2, &size.write(Writer::default()).finish()),
         }
     }
 
@@ -162,6 +216,11 @@ impl Input {
         match kind {
             0 => Ok(Self::Data(payload)),
             1 if payload.is_empty() => Ok(Self::End),
+            2 => {
+                let mut reader = Reader::new(&payload);
+                let size = Size::read(&mut reader)?;
+                reader.finish().map(|()| Self::Resize(size))
+            }
             _ => Err(Malformed),
         }
     }
@@ -175,6 +234,9 @@ impl Failure {
             Self::CommandNotFound => 2,
             Self::CommandNotRunnable => 3,
             Self::Refused => 4,
+            Self::NoSuchProcess => 5,
+            Self::WrongState => 6,
+            Self::Full => 7,
         }
     }
 
@@ -185,6 +247,9 @@ impl Failure {
             2 => Self::CommandNotFound,
             3 => Self::CommandNotRunnable,
             4 => Self::Refused,
+            5 => Self::NoSuchProcess,
+            6 => Self::WrongState,
+            7 => Self::Full,
             _ => return Err(Malformed),
         })
     }
@@ -207,6 +272,13 @@ impl Reply {
             Self::Failed { kind, message } => {
                 frame(9, &writer.u8(kind.code()).text(message).finish())
             }
+            Self::Process(status) => frame(10, &status.write(writer).finish()),
+            Self::Taken(number) => frame(11, &writer.u64(*number).finish()),
+            Self::Output { place, channel, bytes } => {
+                frame(12, &writer.u64(*place).u8(channel.code()).bytes(bytes).finish())
+            }
+            Self::Ended { place, exit } => frame(13, &exit.write(writer.u64(*place)).finish()),
+            Self::Expired { oldest } => frame(14, &writer.u64(*oldest).finish()),
         }
     }
 
@@ -234,6 +306,15 @@ impl Reply {
                 kind: Failure::from_code(reader.u8()?)?,
                 message: reader.text()?.to_owned(),
             },
+            10 => Self::Process(Box::new(Status::read(&mut reader)?)),
+            11 => Self::Taken(reader.u64()?),
+            12 => Self::Output {
+                place: reader.u64()?,
+                channel: Channel::from_code(reader.u8()?)?,
+                bytes: reader.bytes()?.to_vec(),
+            },
+            13 => Self::Ended { place: reader.u64()?, exit: Exit::read(&mut reader)? },
+            14 => Self::Expired { oldest: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| reply)
@@ -251,6 +332,41 @@ mod tests {
         (kind, frame[HEADER..].to_vec())
     }
 
+    const SIZE: Size = Size { rows: 24, cols: u16::MAX };
+
+    fn calls() -> impl Iterator<Item = Call> {
+        [
+            Call::Look,
+            Call::Follow { after: u64::MAX },
+            Call::Feed(vec![0, 255]),
+            Call::CloseInput,
+            Call::Resize(SIZE),
+            Call::Signal(15),
+            Call::Await { tree: true },
+            Call::Terminate { grace_ms: 1000 },
+        ]
+        .into_iter()
+    }
+
+    fn status() -> Status {
+        Status {
+            id: "prc-1".into(),
+            has_terminal: true,
+            pid: 7,
+            exit: None,
+            tree_ended: false,
+            terminating: true,
+            created: 1 << 40,
+            finished: None,
+            argv: vec!["sh".into()],
+            directory: None,
+            foreground: Some(Foreground { pid: 9, argv: vec!["vi".into(), "x".into()] }),
+            oldest: 1,
+            newest: 2,
+            kept: 2,
+        }
+    }
+
     #[test]
     fn requests_round_trip() {
         for request in [
@@ -259,7 +375,26 @@ mod tests {
             Request::Exec { argv: vec!["ls".into(), "-l".into()], env: vec!["A=b".into()] },
             Request::ReadFile { path: "/etc/hosts".into() },
             Request::WriteFile { path: b"/tmp/\xff".into() },
-        ] {
+            Request::Spawn(Spawn {
+                id: "prc-1".into(),
+                argv: vec!["sleep".into(), "1".into()],
+                env: vec!["A=b".into()],
+                directory: Some("/srv".into()),
+                terminal: Some(SIZE),
+            }),
+            Request::Spawn(Spawn {
+                id: "prc-2".into(),
+                argv: vec![],
+                env: vec![],
+                directory: None,
+                terminal: None,
+            }),
+            Request::ListProcesses,
+            Request::Shell { env: vec!["TERM=xterm".into()] },
+        ]
+        .into_iter()
+        .chain(calls().map(|call| Request::Process { id: "prc-1".into(), call }))
+        {
             let (kind, payload) = split(&request.to_frame());
             assert_eq!(Request::parse(kind, &payload), Ok(request));
         }
@@ -280,11 +415,24 @@ mod tests {
             Reply::Signaled(9),
             Reply::Done(0),
             Reply::Failed { kind: Failure::BadPath, message: "no".into() },
+            Reply::Failed { kind: Failure::Full, message: "no".into() },
+            Reply::Process(Box::new(status())),
+            Reply::Process(Box::new(Status {
+                exit: Some(Exit::Signal(9)),
+                finished: Some(3),
+                directory: Some(String::new()),
+                foreground: None,
+                ..status()
+            })),
+            Reply::Taken(3),
+            Reply::Output { place: 9, channel: Channel::Stderr, bytes: vec![0, 1] },
+            Reply::Ended { place: 10, exit: Exit::Code(-1) },
+            Reply::Expired { oldest: 41 },
         ] {
             let (kind, payload) = split(&reply.to_frame());
             assert_eq!(Reply::parse(kind, payload), Ok(reply));
         }
-        for input in [Input::Data(vec![0; 9]), Input::End] {
+        for input in [Input::Data(vec![0; 9]), Input::End, Input::Resize(SIZE)] {
             let (kind, payload) = split(&input.to_frame());
             assert_eq!(Input::parse(kind, payload), Ok(input));
         }

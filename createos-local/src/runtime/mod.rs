@@ -4,8 +4,10 @@
 //! processes and files. Nothing here knows HTTP.
 
 mod namespaces;
+mod process;
 
 pub(crate) use self::namespaces::{NO_DISK_LIMIT, NO_NESTING, Namespaces};
+pub(crate) use self::process::*;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -121,7 +123,7 @@ impl ExitReason {
     }
 }
 
-/// Output of a running command. Dropping it kills the command's session.
+/// Output of a running command. Dropping it kills the command and everything it started.
 pub(crate) type ExecEvents = BoxStream<'static, Result<ExecEvent, RuntimeError>>;
 
 /// An open file of a sandbox.
@@ -154,7 +156,7 @@ pub(crate) struct Died {
 }
 
 /// The machine under the core. One implementation per way of isolating.
-pub(crate) trait Runtime: Send + Sync + 'static {
+pub(crate) trait Runtime: Processes + Send + Sync + 'static {
     /// Boots a sandbox; its files are created when it has none yet and kept when it has.
     /// On an error nothing of this boot is left running; files of an earlier boot stay.
     fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>>;
@@ -265,6 +267,14 @@ pub(crate) enum RuntimeError {
     /// The engine or the machine has no room: file descriptors, ports, memory.
     #[error("{0}")]
     Exhausted(String),
+    #[error("no such process")]
+    NoSuchProcess,
+    /// The process has ended, or is not of the kind for this.
+    #[error("{0}")]
+    WrongState(String),
+    /// The process does not read its input; nothing of it was written.
+    #[error("{0}")]
+    Full(String),
     /// The sandbox's agent is gone or does not answer.
     #[error("{0}")]
     Unreachable(String),

@@ -123,3 +123,14 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     check_int(unsafe { prctl(PR_SET_PDEATHSIG, SIGKILL, null::<u8>(), null::<u8>(), null::<u8>()) })
         .map(drop)
 }
+
+/// Makes orphans among what this process starts its own children, as if it were PID 1.
+/// Survives an exec.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    const PR_SET_CHILD_SUBREAPER: c_int = 36;
+    // SAFETY: integer arguments only.
+    check_int(unsafe {
+        prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong, null::<u8>(), null::<u8>(), null::<u8>())
+    })
+    .map(drop)
+}

@@ -1,6 +1,7 @@
 //! Descriptors: pipes, polling, socket messages with descriptors attached.
 
 use super::{check_int, nr, null_mut, syscall};
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -36,13 +37,30 @@ impl PollFd {
         Self { fd: fd.as_raw_fd(), events, revents: 0 }
     }
 
-    pub(crate) fn fd(&self) -> c_int {
-        self.fd
-    }
-
     /// Readable, or ended, or broken: a read will not block.
     pub(crate) fn is_readable(&self) -> bool {
         self.revents & (POLLIN | POLLHUP | POLLERR) != 0
+    }
+}
+
+/// Descriptors that a poll found ready for something, or broken. Whatever is tried with
+/// them must not block: their numbers may be others' by now.
+#[derive(Debug)]
+pub(crate) struct Ready(HashMap<c_int, PollFd>);
+
+impl Ready {
+    pub(crate) fn of(polled: &[PollFd]) -> Self {
+        let ready = polled.iter().filter(|answer| answer.revents != 0);
+        Self(ready.map(|answer| (answer.fd, *answer)).collect())
+    }
+
+    pub(crate) fn has(&self, fd: &impl AsRawFd) -> bool {
+        self.0.contains_key(&fd.as_raw_fd())
+    }
+
+    /// Readable, or ended, or broken.
+    pub(crate) fn is_readable(&self, fd: &impl AsRawFd) -> bool {
+        self.0.get(&fd.as_raw_fd()).is_some_and(PollFd::is_readable)
     }
 }
 
@@ -141,16 +159,21 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
         .map(drop)
 }
 
-/// Closes every descriptor from 3 up but this one. Only in a fresh child that
-/// will never touch, or drop, the values it inherited.
-pub(crate) fn close_all_but(kept: &impl AsRawFd) -> io::Result<()> {
-    let kept = kept.as_raw_fd().cast_unsigned();
-    if kept > 3 {
-        // SAFETY: see above.
-        super::check(unsafe { syscall(nr::CLOSE_RANGE, 3u32, kept - 1, 0u32) })?;
+/// Closes every descriptor from 3 up but these. Only in a fresh child that will
+/// never touch, or drop, the other values it inherited.
+pub(crate) fn close_all_but(kept: &[&dyn AsRawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().filter(|fd| *fd >= 3) {
+        if fd > first {
+            // SAFETY: see above.
+            super::check(unsafe { syscall(nr::CLOSE_RANGE, first, fd - 1, 0u32) })?;
+        }
+        first = fd + 1;
     }
     // SAFETY: as above.
-    super::check(unsafe { syscall(nr::CLOSE_RANGE, kept + 1, u32::MAX, 0u32) }).map(drop)
+    super::check(unsafe { syscall(nr::CLOSE_RANGE, first, u32::MAX, 0u32) }).map(drop)
 }
 
 /// Closes every descriptor from `first` up. Only in a fresh child that will never touch,

@@ -14,21 +14,25 @@ mod caps;
 mod disk;
 mod fds;
 mod ids;
+mod memory;
 mod mount;
 mod net;
 mod process;
 mod signal;
 mod sockets;
+mod terminal;
 
 pub(crate) use caps::*;
 pub(crate) use disk::*;
 pub(crate) use fds::*;
 pub(crate) use ids::*;
+pub(crate) use memory::*;
 pub(crate) use mount::*;
 pub(crate) use net::*;
 pub(crate) use process::*;
 pub(crate) use signal::*;
 pub(crate) use sockets::*;
+pub(crate) use terminal::*;
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;

@@ -23,8 +23,6 @@ const WNOHANG: c_int = 1;
 
 pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const SIGTERM: c_int = 15;
-pub(crate) const SIGCONT: c_int = 18;
-pub(crate) const SIGSTOP: c_int = 19;
 
 #[repr(C)]
 #[derive(Default)]
@@ -143,12 +141,35 @@ pub(crate) fn new_session() -> io::Result<()> {
     check_int(unsafe { setsid() }).map(drop)
 }
 
-/// Takes one ended child: its pid and raw wait status. `None`: none has ended.
-pub(crate) fn reap_one() -> Option<(i32, i32)> {
+/// What became of this process's children.
+pub(crate) enum Reaped {
+    /// This one has ended; its raw wait status.
+    Ended {
+        pid: i32,
+        status: i32,
+    },
+    /// There are some, and they live.
+    Living,
+    NoChildren,
+}
+
+/// Takes one ended child.
+pub(crate) fn reap() -> Reaped {
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    let pid = unsafe { waitpid(-1, &mut status, WNOHANG) };
-    (pid > 0).then_some((pid, status))
+    match unsafe { waitpid(-1, &mut status, WNOHANG) } {
+        0 => Reaped::Living,
+        pid if pid > 0 => Reaped::Ended { pid, status },
+        _ => Reaped::NoChildren,
+    }
+}
+
+/// Takes one ended child: its pid and raw wait status. `None`: none has ended.
+pub(crate) fn reap_one() -> Option<(i32, i32)> {
+    match reap() {
+        Reaped::Ended { pid, status } => Some((pid, status)),
+        Reaped::Living | Reaped::NoChildren => None,
+    }
 }
 
 /// Waits for one child.
@@ -164,7 +185,8 @@ pub(crate) fn wait_for(pid: i32) -> io::Result<i32> {
     }
 }
 
-/// Sends a signal. A process that is already gone is no error.
+/// Sends a signal; to a whole process group when the number is negative. A process
+/// that is already gone is no error.
 pub(crate) fn send_signal(pid: i32, signal: c_int) -> io::Result<()> {
     const ESRCH: i32 = 3;
     // SAFETY: integer arguments only.
@@ -203,17 +225,22 @@ pub(crate) fn set_umask(mask: u32) {
     unsafe { umask(mask) };
 }
 
-/// Makes a command the leader of its own session, so that everything it starts
-/// can be found and killed with it, with the usual soft limit of open files: there
-/// are programs that close every possible one of them at start.
-pub(crate) fn in_new_session(command: &mut Command) -> &mut Command {
+/// Makes a command the leader of its own session, with its standard input as the
+/// session's terminal if it is one. It gets the usual soft limit of open files: there
+/// are programs that close every possible one of them at start. When memory runs out, it
+/// is killed before those who look after it.
+pub(crate) fn in_new_session(command: &mut Command, in_terminal: bool) -> &mut Command {
     const USUAL: u64 = 1024;
-    // SAFETY: between fork and exec only system calls are made, nothing allocates.
+    // SAFETY: this process has one thread, so its child after a fork is as good as any.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             let hard = current_limit(Resource::OpenFiles)?.hard;
             set_limit(Resource::OpenFiles, &Limit { soft: USUAL.min(hard), hard })?;
-            new_session()
+            let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+            // Ours would be inherited.
+            super::signal::unblock_signals()?;
+            new_session()?;
+            if in_terminal { super::terminal::take_terminal() } else { Ok(()) }
         })
     }
 }

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 pub(crate) const SIGHUP: c_int = 1;
 pub(crate) const SIGINT: c_int = 2;
 pub(crate) const SIGCHLD: c_int = 17;
+pub(crate) const SIGCONT: c_int = 18;
+pub(crate) const SIGSTOP: c_int = 19;
 
 /// glibc's `sigset_t`.
 #[repr(C)]
@@ -15,6 +17,7 @@ struct SignalSet([u64; 16]);
 
 unsafe extern "C" {
     fn sigemptyset(set: *mut SignalSet) -> c_int;
+    fn sigfillset(set: *mut SignalSet) -> c_int;
     fn sigaddset(set: *mut SignalSet, signal: c_int) -> c_int;
     fn sigprocmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
     fn signalfd(fd: c_int, set: *const SignalSet, flags: c_int) -> c_int;
@@ -59,4 +62,15 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
     let set = set_of(&[])?;
     // SAFETY: as above.
     check_int(unsafe { sigprocmask(SIG_SETMASK, &set, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Blocks every signal that can be.
+pub(crate) fn block_signals() -> io::Result<()> {
+    const SIG_SETMASK: c_int = 2;
+    let mut set = SignalSet([0; 16]);
+    // SAFETY: as above.
+    unsafe {
+        check_int(sigfillset(&mut set))?;
+        check_int(sigprocmask(SIG_SETMASK, &set, std::ptr::null_mut())).map(drop)
+    }
 }

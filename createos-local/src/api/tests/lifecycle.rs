@@ -72,6 +72,10 @@ async fn commands_files_and_settings_by_state() {
         }
         let put = rig.send("PUT", &at("/files?path=/f"), &[("x-api-key", KEY)], "x").await;
         check("upload", put.status, row.exec);
+        check("processes", rig.get(&at("/processes")).await.status, row.exec);
+        let upgrade = [("x-api-key", KEY), ("connection", "upgrade"), ("upgrade", "tcp-tunnel")];
+        let shell = rig.open("POST", &at("/shell"), &upgrade, "").await.status();
+        check("shell", shell.as_u16(), if row.exec == 200 { 101 } else { row.exec });
         check("download", rig.get(&at("/files?path=/f")).await.status, row.exec);
         for setting in ["/egress", "/bandwidth", "/disks"] {
             check(setting, rig.get(&at(setting)).await.status, row.settings);

@@ -63,6 +63,13 @@ async fn within<T>(
     })
 }
 
+/// What must be answered at once, or not at all.
+pub(crate) async fn in_time<T>(
+    work: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    within(ANSWER, work).await
+}
+
 /// Waits until the agent answers, and makes sure that it speaks our language.
 pub(crate) async fn greet(init: &Init) -> Result<(), RuntimeError> {
     match ask(init, &Request::Ping).await?.0 {
@@ -135,6 +142,9 @@ pub(crate) fn failure(kind: Failure, message: String) -> RuntimeError {
         Failure::CommandNotFound => RuntimeError::NotStarted { message, exit_code: 127 },
         Failure::CommandNotRunnable => RuntimeError::NotStarted { message, exit_code: 126 },
         Failure::Refused => RuntimeError::Refused(message),
+        Failure::NoSuchProcess => RuntimeError::NoSuchProcess,
+        Failure::WrongState => RuntimeError::WrongState(message),
+        Failure::Full => RuntimeError::Full(message),
     }
 }
 
@@ -145,11 +155,11 @@ pub(crate) fn unexpected(reply: &Reply) -> RuntimeError {
     }
 }
 
-fn malformed() -> RuntimeError {
+pub(crate) fn malformed() -> RuntimeError {
     RuntimeError::Unreachable("the sandbox's agent sent nonsense".to_owned())
 }
 
-fn unreachable(error: io::Error) -> RuntimeError {
+pub(crate) fn unreachable(error: io::Error) -> RuntimeError {
     let reason = match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::BrokenPipe

@@ -10,6 +10,7 @@ mod copy;
 mod helpers;
 mod packets;
 mod pause;
+mod processes;
 mod seccomp;
 mod socket_filter;
 mod sockets;

@@ -3,7 +3,9 @@
 mod pause;
 
 use super::*;
-use crate::runtime::{ExecEvent, ExitReason, Limits};
+use crate::runtime::{
+    Control, ExecEvent, ExitReason, Limits, MAX_INPUT, ProcessEvent, ProcessSpec, Processes as _,
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
@@ -201,11 +203,27 @@ async fn walls_hold_from_the_inside() {
 #[tokio::test]
 async fn a_fork_bomb_and_a_memory_hog_stay_inside() {
     let machine = Machine::boot().await;
-    let bomb =
-        "i=0; while [ $i -lt 300 ]; do sleep 60 >/dev/null 2>&1 & i=$((i+1)); done; echo all";
-    let (out, err, _) = machine.run(bomb).await;
-    assert!(!out.contains("all") || err.contains("ork"), "out {out:?} err {err:?}");
-    machine.run("kill -9 -1").await;
+    let bomb = "bomb() { bomb | bomb & bomb & }; bomb; bomb; bomb & sleep 4321";
+    let spec = ExecSpec {
+        program: "bash".to_owned(),
+        args: vec!["-c".to_owned(), bomb.to_owned()],
+        env: Default::default(),
+        stdin: None,
+    };
+    let mut events = machine.runtime.exec(&machine.id, spec).await.expect("start");
+    let mut told = String::new();
+    while !told.contains("fork") {
+        match events.next().await {
+            Some(Ok(ExecEvent::Stdout(bytes) | ExecEvent::Stderr(bytes))) => {
+                told.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            other => panic!("it never met its limit: {other:?} after {told}"),
+        }
+    }
+    let full = machine.exec("true", &[], None).await;
+    assert!(matches!(full, Ok(_) | Err(RuntimeError::Refused(_))), "{full:?}");
+    drop(events);
+    until_gone(&machine, "bash").await;
     if machine.runtime.facts().memory.is_some() {
         let (.., end) =
             machine.run("head -c 600000000 /dev/zero | tail -c 500000000 | wc -c").await;
@@ -215,7 +233,7 @@ async fn a_fork_bomb_and_a_memory_hog_stay_inside() {
 }
 
 #[tokio::test]
-async fn a_dropped_command_dies_with_its_session() {
+async fn a_dropped_command_dies_with_everything_it_started() {
     let machine = Machine::boot().await;
     let spec = ExecSpec {
         program: "sh".to_owned(),
@@ -229,16 +247,23 @@ async fn a_dropped_command_dies_with_its_session() {
     let mut events = machine.runtime.exec(&machine.id, spec).await.expect("start");
     assert!(matches!(events.next().await, Some(Ok(ExecEvent::Stdout(_)))));
     drop(events);
+    until_gone(&machine, "sleep").await;
+    machine.runtime.shutdown().await;
+}
+
+/// Waits until no process of this name is left.
+async fn until_gone(machine: &Machine, name: &str) {
     let mut left = String::new();
-    for _ in 0..100 {
-        left = machine.run("pgrep -a sleep | cut -d' ' -f2-").await.0;
-        if left == "sleep 654\n" {
-            break;
+    for _ in 0..250 {
+        let search = format!("pgrep -a -x {name}");
+        match machine.exec("sh", &["-c", &search], None).await {
+            Ok((found, ..)) if found.is_empty() => return,
+            Ok((found, ..)) => left = found,
+            Err(error) => left = error.to_string(),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(left, "sleep 654\n", "only what left the session on purpose stays");
-    machine.runtime.shutdown().await;
+    panic!("still there: {left}");
 }
 
 #[tokio::test]
@@ -396,4 +421,40 @@ async fn a_shared_cache_lies_where_an_engine_may_follow() {
     Namespaces::start(&data, Some(&shared.join("cache"))).expect("runtime").shutdown().await;
     let engine = crate::Engine::builder().data_dir(&shared).start().await.expect("start");
     engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn input_that_nobody_reads_is_bounded_and_never_half_written() {
+    let machine = Machine::boot().await;
+    let spec = ProcessSpec {
+        id: "prc-1".parse().expect("id"),
+        argv: vec!["sh".to_owned(), "-c".to_owned(), "read -r go </tmp/go; wc -c".to_owned()],
+        env: Default::default(),
+        directory: None,
+        terminal: None,
+    };
+    machine.run("mkfifo /tmp/go").await;
+    let process = machine.runtime.spawn(&machine.id, spec).await.expect("start").id;
+    let input = Bytes::from(vec![b'x'; MAX_INPUT]);
+    let feed = |patience| machine.runtime.feed(&machine.id, &process, input.clone(), patience);
+    let short = Duration::from_millis(100);
+    let mut taken = 0;
+    while feed(short).await.is_ok() {
+        taken += 1;
+        assert!(taken < 8, "the agent takes it all");
+    }
+    let full = feed(short).await.expect_err("full");
+    assert!(matches!(full, RuntimeError::Full(_)), "{full:?}");
+    // Once it reads, there is room; what was refused did not leave anything.
+    let (waiting, _) = tokio::join!(feed(Duration::from_secs(20)), machine.run("echo >/tmp/go"));
+    assert_eq!(waiting.expect("room"), taken + 1);
+    let done = |control| machine.runtime.control(&machine.id, &process, control);
+    done(Control::CloseInput).await.expect("close");
+    let mut events = machine.runtime.follow(&machine.id, &process, 0).await.expect("follow");
+    let count = match events.next().await {
+        Some(Ok(ProcessEvent::Output { bytes, .. })) => bytes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(count, format!("{}\n", (taken as usize + 1) * MAX_INPUT));
+    machine.runtime.shutdown().await;
 }

@@ -1,5 +1,7 @@
 //! Commands and files as streams of the core, over conversations with the agent.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -20,13 +22,21 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const BASIC_ENV: [(&str, &str); 4] =
     [("PATH", PATH), ("HOME", "/root"), ("USER", "root"), ("SHELL", "/bin/bash")];
 
-pub(super) async fn exec(init: &Init, spec: ExecSpec) -> Result<ExecEvents, RuntimeError> {
-    let basic = BASIC_ENV.iter().filter(|(name, _)| !spec.env.contains_key(*name));
+/// Added where there is a terminal.
+const TERM: (&str, &str) = ("TERM", "xterm-256color");
+
+/// A whole environment, as `KEY=VALUE`.
+pub(super) fn environment(declared: &BTreeMap<String, String>, in_terminal: bool) -> Vec<String> {
+    let basic = BASIC_ENV.iter().chain(in_terminal.then_some(&TERM));
+    let basic = basic.filter(|(name, _)| !declared.contains_key(*name));
     let basic = basic.map(|(name, value)| format!("{name}={value}"));
-    let declared = spec.env.iter().map(|(name, value)| format!("{name}={value}"));
+    basic.chain(declared.iter().map(|(name, value)| format!("{name}={value}"))).collect()
+}
+
+pub(super) async fn exec(init: &Init, spec: ExecSpec) -> Result<ExecEvents, RuntimeError> {
     let request = Request::Exec {
         argv: std::iter::once(spec.program).chain(spec.args).collect(),
-        env: basic.chain(declared).collect(),
+        env: environment(&spec.env, false),
     };
     let (reply, conversation) = agent::ask(init, &request).await?;
     if reply != Reply::Ready {

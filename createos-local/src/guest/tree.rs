@@ -1,0 +1,195 @@
+//! The agent's end of a process tree: how its program is, and orders to its supervisor.
+
+use crate::program::{NotStarted, Program, Standard};
+use crate::protocol::Exit;
+use crate::supervisor::{self, MESSAGE, Order, Report};
+use crate::sys::{self, POLLIN, PollFd, Ready};
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+const EAGAIN: i32 = 11;
+
+/// The agent's own children. Whatever else becomes its child has lost its supervisor.
+#[derive(Default)]
+pub(crate) struct Children {
+    own: HashSet<i32>,
+    /// Supervisors that were killed, until nothing is left of what they looked after.
+    lost: Vec<i32>,
+}
+
+/// What the end of a child means.
+pub(crate) enum Ended {
+    /// The trees of these supervisors are over.
+    Trees(Vec<i32>),
+    Nothing,
+}
+
+impl Children {
+    /// Forks; the parent's side is remembered.
+    pub(crate) fn fork(&mut self) -> io::Result<sys::Forked> {
+        let forked = sys::fork_process()?;
+        if let sys::Forked::Parent { pid } = forked {
+            self.own.insert(pid);
+        }
+        Ok(forked)
+    }
+
+    /// Takes the end of any child.
+    pub(crate) fn ended(&mut self, pid: i32, status: i32) -> Ended {
+        if !self.own.remove(&pid) {
+            return Ended::Nothing;
+        }
+        if sys::exit_status(status) == Ok(0) {
+            return Ended::Trees(vec![pid]);
+        }
+        self.lost.push(pid);
+        Ended::Nothing
+    }
+
+    /// Kills what has lost its supervisor. The supervisors whose trees are over by that:
+    /// while one of an orphan's line is left, its end will bring us here again.
+    pub(crate) fn sweep(&mut self) -> Ended {
+        if self.lost.is_empty() {
+            return Ended::Nothing;
+        }
+        let own = std::process::id().cast_signed();
+        let orphans: Vec<i32> = supervisor::processes()
+            .iter()
+            .filter(|process| process.parent == own && !self.own.contains(&process.pid))
+            .map(|process| process.pid)
+            .collect();
+        if orphans.is_empty() {
+            return Ended::Trees(std::mem::take(&mut self.lost));
+        }
+        for pid in orphans {
+            let _ = sys::send_signal(pid, sys::SIGKILL);
+        }
+        Ended::Nothing
+    }
+}
+
+/// How the program of a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leader {
+    Starting,
+    NotStarted(NotStarted),
+    Running(i32),
+    Ended(i32, Exit),
+}
+
+/// A program and everything it started. Dropping it leaves them alone.
+pub(crate) struct Tree {
+    supervisor: i32,
+    /// `None` when the supervisor has ended.
+    channel: Option<UnixStream>,
+    leader: Leader,
+    is_over: bool,
+}
+
+impl Tree {
+    pub(crate) fn start(
+        program: &Program,
+        standard: Standard,
+        children: &mut Children,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        match children.fork()? {
+            sys::Forked::Child => supervisor::supervise(program, standard, theirs),
+            sys::Forked::Parent { pid } => Ok(Self {
+                supervisor: pid,
+                channel: Some(ours),
+                leader: Leader::Starting,
+                is_over: false,
+            }),
+        }
+    }
+
+    pub(crate) fn leader(&self) -> Leader {
+        self.leader
+    }
+
+    /// Whether nothing of it is left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    pub(crate) fn interests(&self, poll: &mut Vec<PollFd>) {
+        poll.extend(self.channel.iter().map(|channel| PollFd::new(channel, POLLIN)));
+    }
+
+    pub(crate) fn advance(&mut self, ready: &Ready) {
+        if self.channel.as_ref().is_some_and(|channel| ready.has(channel)) {
+            self.take_reports();
+        }
+    }
+
+    fn take_reports(&mut self) {
+        let Some(channel) = &mut self.channel else { return };
+        let mut bytes = [0; MESSAGE];
+        loop {
+            match channel.read_exact(&mut bytes) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.channel = None;
+                    return;
+                }
+            }
+            self.leader = match (Report::parse(bytes), self.leader) {
+                (Some(Report::Started(pid)), Leader::Starting) => Leader::Running(pid),
+                (Some(Report::NotStarted(why)), Leader::Starting) => Leader::NotStarted(why),
+                (Some(Report::Ended(status)), Leader::Running(pid)) => {
+                    Leader::Ended(pid, exit_of(status))
+                }
+                (_, leader) => leader,
+            };
+        }
+    }
+
+    /// Whether this was its supervisor; then nothing of the tree is left.
+    pub(crate) fn supervisor_ended(&mut self, pid: i32) -> bool {
+        if pid != self.supervisor || self.is_over {
+            return false;
+        }
+        self.take_reports();
+        self.channel = None;
+        self.is_over = true;
+        // Killed with its supervisor.
+        self.leader = match self.leader {
+            Leader::Starting => Leader::NotStarted(NotStarted::Program(EAGAIN)),
+            Leader::Running(pid) => Leader::Ended(pid, Exit::Signal(sys::SIGKILL)),
+            leader => leader,
+        };
+        true
+    }
+
+    /// Ends it: SIGTERM to all, and SIGKILL after the grace.
+    pub(crate) fn end(&mut self, grace_ms: u32) {
+        if self.leader == Leader::Starting && !self.is_over {
+            // The supervisor takes no orders yet, and may wait for a disk that hangs.
+            let _ = sys::send_signal(self.supervisor, sys::SIGKILL);
+        }
+        self.order(Order::End { grace_ms });
+    }
+
+    pub(crate) fn signal(&mut self, group: i32, signal: i32) {
+        self.order(Order::Signal { group, signal });
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Some(channel) = &mut self.channel {
+            let _ = channel.write_all(&order.to_bytes());
+            // Somebody inside may have stopped it.
+            let _ = sys::send_signal(self.supervisor, sys::SIGCONT);
+        }
+    }
+}
+
+pub(crate) fn exit_of(status: i32) -> Exit {
+    match sys::exit_status(status) {
+        Ok(code) => Exit::Code(code),
+        Err(signal) => Exit::Signal(signal),
+    }
+}
