@@ -87,10 +87,8 @@ impl Seen {
         let segments = request.url.path_segments().unwrap();
         let segments: Vec<_> =
             segments.map(|segment| percent_decode_str(segment).decode_utf8().unwrap()).collect();
-        let body = serde_json::from_slice::<Value>(&request.body).map_or_else(
-            |_| String::from_utf8_lossy(&request.body).into(),
-            |json| json.to_string(),
-        );
+        let body = serde_json::from_slice(&request.body)
+            .map_or_else(|_| String::from_utf8_lossy(&request.body).into(), canonical);
         let mut parts = vec![
             ("method", request.method.to_string()),
             ("path", format!("{segments:?}")),
@@ -103,6 +101,13 @@ impl Seen {
         }
         Self(parts)
     }
+}
+
+/// With the members of objects in order, which they keep as they came where a crate of the
+/// same build asks `serde_json` for that.
+fn canonical(mut body: Value) -> String {
+    body.sort_all_objects();
+    body.to_string()
 }
 
 fn query(url: &Url) -> String {
