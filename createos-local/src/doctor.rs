@@ -12,8 +12,8 @@ use createos_sdk::SandboxId;
 use futures::StreamExt;
 
 use crate::runtime::{
-    BootSpec, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_DISK_LIMIT, NO_NESTING, Namespaces,
-    Runtime, RuntimeError, Saved,
+    BootSpec, CRIU_REMEDY, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_DISK_LIMIT, NO_NESTING,
+    Namespaces, Runtime, RuntimeError, Saved,
 };
 
 /// How well this machine provides something.
@@ -313,21 +313,25 @@ async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, 
 
 /// Pauses and resumes a sandbox in which something runs.
 async fn snapshots(runtime: &Namespaces, spec: &BootSpec) -> Item {
-    const REMEDY: &str = "run the engine as root with CRIU 4.2 or newer installed";
+    const NAME: &str = "memory_snapshot";
     match pause_and_resume(runtime, spec).await {
-        Ok(Saved::Memory) => Item::ok("snapshots", "memory and processes are saved to disk"),
-        Ok(_) => Item::flawed(
-            "snapshots",
-            Status::Degraded,
-            "memory snapshot unavailable: this machine freezes a paused sandbox in memory \
-             instead. It goes on counting against the machine; a restart of the engine loses \
-             running processes, not files; and a fork has the files of its source, not its \
-             processes",
-            REMEDY,
-        ),
+        Ok(Saved::Memory) => Item::ok(NAME, "memory and processes are saved to disk"),
+        Ok(_) => {
+            let cause = match runtime.trial().await {
+                Ok(program) => format!("{} cannot save it now", program.display()),
+                Err(error) => error.to_string(),
+            };
+            let detail = format!(
+                "this machine freezes a paused sandbox in memory instead of saving it to disk \
+                 ({cause}). It goes on counting against the machine; a restart of the engine \
+                 loses running processes, not files; and a fork has the files of its source, not \
+                 its processes"
+            );
+            Item::flawed(NAME, Status::Degraded, detail, CRIU_REMEDY)
+        }
         Err(error) => {
             let detail = format!("a sandbox with running processes cannot be paused: {error}");
-            missing("snapshots", detail, REMEDY)
+            missing(NAME, detail, CRIU_REMEDY)
         }
     }
 }

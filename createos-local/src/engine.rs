@@ -123,6 +123,7 @@ pub struct EngineBuilder {
     hosts: Vec<String>,
     api_key: Option<Secret>,
     allow_nesting: bool,
+    criu: Option<PathBuf>,
 }
 
 impl EngineBuilder {
@@ -175,6 +176,17 @@ impl EngineBuilder {
     /// root; [`doctor`](crate::doctor) says whether this machine can.
     pub fn allow_nesting(mut self, allow: bool) -> Self {
         self.allow_nesting = allow;
+        self
+    }
+
+    /// Uses this CRIU program, and no other, to save what runs in a sandbox when it pauses.
+    ///
+    /// By default that is the one that the environment variable `CREATEOS_CRIU` names, or
+    /// else the first one in `PATH`, in the usual places or in `createos/criu` of the user's
+    /// cache directory that works: which it does is found out by saving and bringing back a
+    /// small sandbox, the first time it matters. It needs an engine that runs as root.
+    pub fn criu(mut self, program: impl Into<PathBuf>) -> Self {
+        self.criu = Some(program.into());
         self
     }
 
@@ -233,7 +245,8 @@ impl EngineBuilder {
         let client = client_of(&url, key)?;
         let database = dir.path().join(DATABASE);
         let store = Store::open(&database).await.map_err(|error| state_error(error, &database))?;
-        let place = Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache() };
+        let place =
+            Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache(), criu: self.criu };
         let Machine { runtime, rootfs } = match machine(place).await {
             Ok(machine) => machine,
             Err(error) => {
@@ -279,6 +292,7 @@ impl EngineBuilder {
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) shared_cache: Option<PathBuf>,
+    pub(crate) criu: Option<PathBuf>,
 }
 
 /// What runs sandboxes, and the root filesystems it can boot.
@@ -312,11 +326,13 @@ async fn release(dir: DataDir) {
 /// The machine under the core, and the root filesystems it can boot.
 async fn namespaces(place: Place) -> Result<Machine, EngineError> {
     // What engines share (helpers, bases) is too much work for each ephemeral one.
-    let start = move || Namespaces::start(&place.dir, place.shared_cache.as_deref());
+    let Place { dir, shared_cache, criu } = place;
+    let start = move || Namespaces::start(&dir, shared_cache.as_deref());
     let started = tokio::task::spawn_blocking(start).await;
     let runtime = started
         .map_err(|error| EngineError::Runtime { reason: error.to_string() })?
-        .map_err(|error| EngineError::Runtime { reason: error.to_string() })?;
+        .map_err(|error| EngineError::Runtime { reason: error.to_string() })?
+        .with_criu(criu);
     let rootfs = vec![Rootfs {
         name: HOST_ROOTFS.to_owned(),
         description: "this machine's own /usr, read-only, with a writable layer per sandbox".into(),

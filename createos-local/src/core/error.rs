@@ -93,6 +93,9 @@ impl From<RuntimeError> for CoreError {
             RuntimeError::Full(why) => Self::NoCapacity(why),
             RuntimeError::Unreachable(why) => Self::Lost(why),
             RuntimeError::Unsupported(message) => Self::NotAvailable { field: "machine", message },
+            error @ (RuntimeError::NotSaved(_) | RuntimeError::NotRestored(_)) => {
+                Self::Refused(error.to_string())
+            }
             error @ RuntimeError::Io { .. } => Self::Internal(error.to_string()),
         }
     }

@@ -53,6 +53,23 @@ impl Connection {
         }
     }
 
+    pub(crate) fn is_detaching(&self) -> bool {
+        matches!(self.work, Work::Detaching)
+    }
+
+    /// Ends what goes on here, unless it asked for that itself: then it is answered, once
+    /// everything else `is_clear`.
+    pub(crate) fn detach(&mut self, is_clear: bool, world: &mut World) {
+        if !self.is_detaching() {
+            self.work.abandon(world);
+        } else if is_clear {
+            self.finish(&Reply::Ready);
+            if self.send().is_err() {
+                self.work.abandon(world);
+            }
+        }
+    }
+
     pub(crate) fn supervisor_ended(&mut self, pid: i32) {
         self.work.supervisor_ended(pid);
     }
@@ -153,7 +170,7 @@ impl Connection {
         children: &mut Children,
         work: impl FnOnce(UnixStream) -> io::Result<()>,
     ) {
-        match self.socket.try_clone().and_then(|socket| Ok((socket, children.fork()?))) {
+        match self.socket.try_clone().and_then(|socket| Ok((socket, children.fork_worker()?))) {
             Ok((socket, sys::Forked::Child)) => {
                 let done = sys::close_all_but(&[&socket])
                     .and_then(|()| socket.set_nonblocking(false))

@@ -44,7 +44,7 @@ const PAUSE_MS: u32 = 100;
 fn main() -> io::Result<()> {
     // Commands have the same ids and capabilities as we: without this, they could
     // take PID 1 over.
-    sys::refuse_tracing()?;
+    sys::stay_apart()?;
     // Programs may be allowed to mount something over it; where we are, it stays in sight.
     std::env::set_current_dir("/proc")?;
     let listener = UnixListener::from(sys::inherited(LISTENER));
@@ -102,6 +102,12 @@ impl Agent {
             self.world.processes.advance(&ready);
             for connection in &mut self.connections {
                 connection.advance(&ready, &mut self.world);
+            }
+            if self.connections.iter().any(Connection::is_detaching) {
+                let is_clear = self.world.children.end_workers();
+                for connection in &mut self.connections {
+                    connection.detach(is_clear, &mut self.world);
+                }
             }
             if ready.has(&self.listener) {
                 self.accept();

@@ -57,6 +57,9 @@ pub(crate) enum Request {
         /// `KEY=VALUE` entries, the whole environment.
         env: Vec<String>,
     },
+    /// Ends whatever goes on over other connections, and answers [`Reply::Ready`] when
+    /// nothing inside holds one: what leads outside cannot be saved with the sandbox.
+    Detach,
 }
 
 /// Later frames of the engine.
@@ -176,6 +179,7 @@ impl Request {
             Self::ListProcesses => frame(5, &[]),
             Self::Process { id, call } => frame(6, &call.write(writer.text(id)).finish()),
             Self::Shell { env } => frame(7, &writer.texts(texts(env)).finish()),
+            Self::Detach => frame(40, &[]),
         }
     }
 
@@ -197,6 +201,7 @@ impl Request {
             5 => Self::ListProcesses,
             6 => Self::Process { id: reader.text()?.to_owned(), call: Call::read(&mut reader)? },
             7 => Self::Shell { env: owned(reader.texts()?) },
+            40 => Self::Detach,
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| request)
@@ -391,6 +396,7 @@ mod tests {
             }),
             Request::ListProcesses,
             Request::Shell { env: vec!["TERM=xterm".into()] },
+            Request::Detach,
         ]
         .into_iter()
         .chain(calls().map(|call| Request::Process { id: "prc-1".into(), call }))

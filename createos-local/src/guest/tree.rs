@@ -14,6 +14,8 @@ const EAGAIN: i32 = 11;
 #[derive(Default)]
 pub(crate) struct Children {
     own: HashSet<i32>,
+    /// Of these, those that move files.
+    workers: HashSet<i32>,
     /// Supervisors that were killed, until nothing is left of what they looked after.
     lost: Vec<i32>,
 }
@@ -35,8 +37,29 @@ impl Children {
         Ok(forked)
     }
 
+    /// Forks a process that serves a connection by itself.
+    pub(crate) fn fork_worker(&mut self) -> io::Result<sys::Forked> {
+        let forked = self.fork()?;
+        if let sys::Forked::Parent { pid } = forked {
+            self.workers.insert(pid);
+        }
+        Ok(forked)
+    }
+
+    /// Ends what serves connections; false until all of it is gone.
+    pub(crate) fn end_workers(&self) -> bool {
+        for pid in &self.workers {
+            let _ = sys::send_signal(*pid, sys::SIGKILL);
+        }
+        self.workers.is_empty()
+    }
+
     /// Takes the end of any child.
     pub(crate) fn ended(&mut self, pid: i32, status: i32) -> Ended {
+        if self.workers.remove(&pid) {
+            self.own.remove(&pid);
+            return Ended::Nothing;
+        }
         if !self.own.remove(&pid) {
             return Ended::Nothing;
         }

@@ -32,6 +32,8 @@ pub(crate) enum Work {
         process: Shared,
         tree: bool,
     },
+    /// Waits until no other connection is left.
+    Detaching,
     /// Nothing more to do than to send what is left.
     Finishing,
     Over,
@@ -85,6 +87,7 @@ impl Work {
                 world.is_changed = true;
                 Self::call(process, call, output)
             }
+            Request::Detach => Ok(Self::Detaching),
             Request::Ping
             | Request::Look
             | Request::ReadFile { .. }
@@ -239,7 +242,7 @@ impl Work {
                 let ended = if *tree { process.tree_ended() } else { process.leader_ended() };
                 ended.then(|| Reply::Process(process.status()))
             }
-            Self::Asking | Self::Shell(_) | Self::Finishing | Self::Over => None,
+            Self::Asking | Self::Shell(_) | Self::Detaching | Self::Finishing | Self::Over => None,
         }
     }
 

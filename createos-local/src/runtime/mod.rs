@@ -6,7 +6,7 @@
 mod namespaces;
 mod process;
 
-pub(crate) use self::namespaces::{NO_DISK_LIMIT, NO_NESTING, Namespaces};
+pub(crate) use self::namespaces::{CRIU_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces};
 pub(crate) use self::process::*;
 
 use std::collections::BTreeMap;
@@ -278,6 +278,12 @@ pub(crate) enum RuntimeError {
     /// The sandbox's agent is gone or does not answer.
     #[error("{0}")]
     Unreachable(String),
+    /// The processes could not be saved, and run on. Another way to pause may work.
+    #[error("cannot save the sandbox's memory: {0}")]
+    NotSaved(String),
+    /// The processes could not be brought back from what was saved, which is as it was.
+    #[error("cannot bring the sandbox's memory back: {0}")]
+    NotRestored(String),
     /// This machine lacks something; the text names the cause and the remedy.
     #[error("{0}")]
     Unsupported(String),

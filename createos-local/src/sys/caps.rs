@@ -28,6 +28,11 @@ const KEPT: [u32; 12] = [
     31, // SETFCAP
 ];
 
+/// WAKE_ALARM: the agent alone holds it. It opens nothing, since the kernel asks for it
+/// outside of sandboxes only; but who has fewer capabilities cannot trace who has more,
+/// or open its files in /proc.
+const APART: u32 = 35;
+
 #[repr(C)]
 struct Header {
     version: u32,
@@ -52,17 +57,25 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
 }
 
-fn set_capabilities(permitted: u64) -> io::Result<()> {
+fn set_capabilities(permitted: u64, inheritable: u64) -> io::Result<()> {
     let header = Header { version: VERSION_3, pid: 0 };
-    let half = |bits: u64| Data { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
-    let data = [half(permitted), half(permitted >> 32)];
+    let half = |permitted: u64, inheritable: u64| Data {
+        effective: permitted as u32,
+        permitted: permitted as u32,
+        inheritable: inheritable as u32,
+    };
+    let data = [half(permitted, inheritable), half(permitted >> 32, inheritable >> 32)];
     // SAFETY: both structures have the layout of version 3 and outlive the call.
     check(unsafe { syscall(arch::CAPSET, &header, data.as_ptr()) }).map(drop)
 }
 
 /// Gives up, for this process and everything it will exec, all capabilities
-/// that a sandbox's root does not need.
+/// that a sandbox's root does not need. The next program alone, the agent, gets
+/// one more.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
+    // Handing it on is refused once it has left the bounding set, which it must: or it
+    // would go on to every program of root.
+    set_capabilities(permitted_capabilities()?, 1 << APART)?;
     for capability in 0..64 {
         if KEPT.contains(&capability) {
             continue;
@@ -75,7 +88,23 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         // SAFETY: integer arguments only.
         check_int(unsafe { prctl(PR_CAPBSET_DROP, c_ulong::from(capability)) })?;
     }
-    set_capabilities(KEPT.iter().fold(0, |bits, capability| bits | 1 << capability))
+    let kept = KEPT.iter().fold(0, |bits, capability| bits | 1 << capability);
+    set_capabilities(kept | 1 << APART, 1 << APART)
+}
+
+/// As [`refuse_tracing`], but in a way that lets this process be saved more than once: the
+/// capability that it has left from the launcher does not go on to programs it starts.
+pub(crate) fn stay_apart() -> io::Result<()> {
+    set_capabilities(permitted_capabilities()?, 0)
+}
+
+fn permitted_capabilities() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapPrm:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Gives up every capability, and every way to gain one.
@@ -83,19 +112,36 @@ pub(crate) fn renounce_privilege() -> io::Result<()> {
     let (on, none) = (1 as c_ulong, 0 as c_ulong);
     // SAFETY: integer arguments only.
     check_int(unsafe { prctl(PR_SET_NO_NEW_PRIVS, on, none, none, none) })?;
-    set_capabilities(0)
+    set_capabilities(0, 0)
 }
 
 /// Makes every permitted capability effective again: changing the filesystem ids
 /// away from 0 clears those that concern files.
 pub(crate) fn raise_effective_capabilities() -> io::Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let permitted = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapPrm:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    set_capabilities(permitted)
+    set_capabilities(permitted_capabilities()?, 0)
+}
+
+/// Becomes an ordinary user that keeps every capability, and so do the programs it execs.
+/// False where there is no such id: then nothing has changed.
+pub(crate) fn become_capable_user(id: u32) -> io::Result<bool> {
+    const PR_SET_KEEPCAPS: c_int = 8;
+    const PR_CAP_AMBIENT: c_int = 47;
+    const PR_CAP_AMBIENT_RAISE: c_ulong = 2;
+    // SAFETY: integer arguments only.
+    check_int(unsafe { prctl(PR_SET_KEEPCAPS, 1 as c_ulong) })?;
+    if super::set_user_ids(id).is_err() {
+        return Ok(false);
+    }
+    let all = permitted_capabilities()?;
+    set_capabilities(all, all)?;
+    for capability in (0..64).filter(|capability| all & 1 << capability != 0) {
+        let none: c_ulong = 0;
+        // SAFETY: integer arguments only.
+        check_int(unsafe {
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability as c_ulong, none, none)
+        })?;
+    }
+    Ok(true)
 }
 
 /// Installs a filter of packed BPF instructions. Needs CAP_SYS_ADMIN in the user

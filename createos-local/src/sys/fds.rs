@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 const O_CLOEXEC: c_int = 0o2_000_000;
-const O_NONBLOCK: c_int = 0o4000;
+pub(crate) const O_NONBLOCK: c_int = 0o4000;
 const F_SETFD: c_int = 2;
 const FD_CLOEXEC: c_int = 1;
 const F_GETFL: c_int = 3;

@@ -53,6 +53,12 @@ pub(crate) fn set_effective_uid(id: u32) -> io::Result<()> {
     check_int(unsafe { setresuid(u32::MAX, id, u32::MAX) }).map(drop)
 }
 
+/// Sets real, effective and saved user id for good.
+pub(crate) fn set_user_ids(id: u32) -> io::Result<()> {
+    // SAFETY: plain id call.
+    check_int(unsafe { setresuid(id, id, id) }).map(drop)
+}
+
 /// Sets the ids that the kernel uses when this process creates files.
 pub(crate) fn set_filesystem_ids(id: u32) {
     // SAFETY: touches no memory. Both calls return the previous id and never an error.

@@ -52,6 +52,7 @@ mod nr {
     pub(super) const FSOPEN: c_long = 430;
     pub(super) const FSCONFIG: c_long = 431;
     pub(super) const FSMOUNT: c_long = 432;
+    pub(super) const PIDFD_OPEN: c_long = 434;
     pub(super) const CLONE3: c_long = 435;
     pub(super) const CLOSE_RANGE: c_long = 436;
     pub(super) const MOUNT_SETATTR: c_long = 442;

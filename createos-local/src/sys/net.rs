@@ -14,6 +14,9 @@ const SOCK_CLOEXEC: c_int = 0o2_000_000;
 const SIOCSIFFLAGS: c_ulong = 0x8914;
 const IFF_UP: i16 = 1;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const NLM_REQUEST_ACK: u16 = 0x1 | 0x4;
+const NLM_CREATE_EXCL: u16 = 0x400 | 0x200;
 const NLMSG_ERROR: u16 = 2;
 
 #[repr(C)]
@@ -44,7 +47,15 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 /// Gives the loopback device one more address, so that the sandbox can bind and
 /// reach its own.
 pub(crate) fn add_loopback_address(address: Ipv4Addr) -> io::Result<()> {
-    let message = new_address_message(address);
+    change_address(&address_message(RTM_NEWADDR, NLM_CREATE_EXCL, address))
+}
+
+/// Takes an address from the loopback device.
+pub(crate) fn remove_loopback_address(address: Ipv4Addr) -> io::Result<()> {
+    change_address(&address_message(RTM_DELADDR, 0, address))
+}
+
+fn change_address(message: &[u8]) -> io::Result<()> {
     let mut answer = [0u8; 1024];
     // SAFETY: buffers are passed with their lengths and outlive the calls.
     let received = unsafe {
@@ -55,15 +66,14 @@ pub(crate) fn add_loopback_address(address: Ipv4Addr) -> io::Result<()> {
     netlink_result(&answer[..received as usize])
 }
 
-/// One RTM_NEWADDR request: interface 1, a /32 of its own.
-fn new_address_message(address: Ipv4Addr) -> Vec<u8> {
-    const REQUEST_ACK_CREATE_EXCL: u16 = 0x1 | 0x4 | 0x400 | 0x200;
+/// One request about an address: interface 1, a /32 of its own.
+fn address_message(request: u16, flags: u16, address: Ipv4Addr) -> Vec<u8> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     let mut message = Vec::with_capacity(40);
     message.extend_from_slice(&40u32.to_ne_bytes());
-    message.extend_from_slice(&RTM_NEWADDR.to_ne_bytes());
-    message.extend_from_slice(&REQUEST_ACK_CREATE_EXCL.to_ne_bytes());
+    message.extend_from_slice(&request.to_ne_bytes());
+    message.extend_from_slice(&(NLM_REQUEST_ACK | flags).to_ne_bytes());
     message.extend_from_slice(&[0; 8]);
     message.extend_from_slice(&[AF_INET as u8, 32, 0, 0]);
     message.extend_from_slice(&1u32.to_ne_bytes());

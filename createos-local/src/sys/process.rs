@@ -1,6 +1,6 @@
 //! Processes: clone with namespaces, fork, wait, kill, limits, hostname.
 
-use super::{check, check_int, nr, null, syscall};
+use super::{check, check_int, nr, null, owned, syscall};
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_ulong};
 use std::io;
@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+pub(crate) const NEW_TIME: u64 = 0x80;
 pub(crate) const NEW_NS: u64 = 0x0002_0000;
 pub(crate) const NEW_CGROUP: u64 = 0x0200_0000;
 pub(crate) const NEW_UTS: u64 = 0x0400_0000;
@@ -64,12 +65,47 @@ unsafe extern "C" {
     fn setns(fd: c_int, flags: c_int) -> c_int;
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn gethostname(name: *mut c_char, len: usize) -> c_int;
+    fn getppid() -> c_int;
+    fn clock_gettime(clock: c_int, time: *mut Moment) -> c_int;
     fn sethostname(name: *const c_char, len: usize) -> c_int;
     fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
     fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
     fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char)
     -> c_int;
     fn umask(mask: u32) -> u32;
+}
+
+/// A clock that only goes forward.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub(crate) enum Clock {
+    Monotonic = 1,
+    Boottime = 7,
+}
+
+/// A reading of a clock; the layout of `struct timespec`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) seconds: i64,
+    pub(crate) nanoseconds: u32,
+    padding: u32,
+}
+
+impl Moment {
+    pub(crate) fn new(seconds: i64, nanoseconds: u32) -> Self {
+        Self { seconds, nanoseconds, padding: 0 }
+    }
+}
+
+/// What a clock says to the processes of this one's time namespace.
+pub(crate) fn now(clock: Clock) -> Moment {
+    let mut moment = Moment::default();
+    // SAFETY: the structure has the layout of `struct timespec`, whose nanoseconds are
+    // below 2^30, on a little-endian machine. Both clocks exist on every kernel.
+    unsafe { clock_gettime(clock as c_int, &mut moment) };
+    moment
 }
 
 /// Which side of a fork this is.
@@ -135,6 +171,18 @@ pub(crate) fn join_namespaces(pidfd: &impl AsRawFd, namespaces: u64) -> io::Resu
     check_int(unsafe { setns(pidfd.as_raw_fd(), namespaces as c_int) }).map(drop)
 }
 
+/// Moves this process into a namespace, of whatever kind it is.
+pub(crate) fn enter_namespace(namespace: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: integer arguments only.
+    check_int(unsafe { setns(namespace.as_raw_fd(), 0) }).map(drop)
+}
+
+/// A handle for a process that is a child of ours.
+pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: integer arguments only.
+    owned(unsafe { syscall(nr::PIDFD_OPEN, pid, 0u32) })
+}
+
 /// Becomes the leader of a new session without a terminal.
 pub(crate) fn new_session() -> io::Result<()> {
     // SAFETY: no arguments.
@@ -185,6 +233,11 @@ pub(crate) fn wait_for(pid: i32) -> io::Result<i32> {
     }
 }
 
+pub(crate) fn parent() -> i32 {
+    // SAFETY: no arguments; cannot fail.
+    unsafe { getppid() }
+}
+
 /// Sends a signal; to a whole process group when the number is negative. A process
 /// that is already gone is no error.
 pub(crate) fn send_signal(pid: i32, signal: c_int) -> io::Result<()> {
@@ -194,6 +247,14 @@ pub(crate) fn send_signal(pid: i32, signal: c_int) -> io::Result<()> {
         Err(error) if error.raw_os_error() != Some(ESRCH) => Err(error),
         _ => Ok(()),
     }
+}
+
+pub(crate) fn hostname() -> io::Result<String> {
+    let mut name = [0u8; 65];
+    // SAFETY: the buffer is valid for its length, which is the longest name's and a NUL.
+    check_int(unsafe { gethostname(name.as_mut_ptr().cast(), name.len()) })?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
 pub(crate) fn set_hostname(name: &str) -> io::Result<()> {
@@ -263,3 +324,4 @@ pub(crate) fn exit_status(status: i32) -> Result<i32, i32> {
 }
 
 const _: () = assert!(size_of::<c_ulong>() == 8, "64-bit machines only");
+const _: () = assert!(cfg!(target_endian = "little"), "little-endian machines only");

@@ -71,22 +71,35 @@ impl Groups {
 
     /// Makes the groups of a sandbox, with its limits set.
     pub(crate) fn create(&self, boot: &Boot) -> Result<Group> {
+        let group = self.create_unlimited(&boot.id)?;
+        match self.limit(boot) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                group.try_remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes groups that only hold something together.
+    pub(crate) fn create_unlimited(&self, name: &str) -> Result<Group> {
         let mut group = Group { dirs: Vec::new() };
-        let made = self.trees.iter().try_for_each(|tree| {
-            let dir = tree.dir.join(&boot.id);
+        for tree in &self.trees {
+            let dir = tree.dir.join(name);
             match fs::create_dir(&dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    group.try_remove();
                     return Err(error).context(&format!("create {}", dir.display()));
                 }
                 _ => group.dirs.push(GroupDir { dir, unified: tree.unified }),
             }
-            tree.set_limits(boot)
-        });
-        if let Err(error) = made {
-            group.try_remove();
-            return Err(error);
         }
         Ok(group)
+    }
+
+    /// Sets the limits of a sandbox that has groups.
+    pub(crate) fn limit(&self, boot: &Boot) -> Result<()> {
+        self.trees.iter().try_for_each(|tree| tree.set_limits(boot))
     }
 
     /// Whether there is a version 2 tree, which a sandbox can be given a part of.
@@ -153,6 +166,11 @@ struct GroupDir {
 }
 
 impl Group {
+    /// Whether this machine gives it no group at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dirs.is_empty()
+    }
+
     /// The version 2 group, which a process can be started in.
     pub(crate) fn unified(&self) -> Result<Option<OwnedFd>> {
         let open = |dir| File::open(dir).context("open a control group");

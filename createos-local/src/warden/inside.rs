@@ -4,15 +4,17 @@ use crate::failure::{Context, Result};
 use crate::sys::{self, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT};
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// Where the new root is put together, below the current directory.
 const ROOT: &str = "mnt";
 const AGENT_DESCRIPTOR: i32 = 3;
+const HOSTNAME: &str = "/etc/hostname";
+const HOSTS: &str = "/etc/hosts";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const READ_ONLY_PROC: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
@@ -86,19 +88,31 @@ pub(crate) fn mount_proc(target: &Path) -> Result<()> {
     sys::mount_fs("proc", target, MS_NOSUID | MS_NODEV | MS_NOEXEC, "").context("mount /proc")
 }
 
-fn mount_devices(devices: &[(&str, OwnedFd)], many_ids: bool) -> Result<()> {
-    let (dev, quiet) = (Path::new("/dev"), MS_NOSUID | MS_NOEXEC);
-    sys::mount_fs("tmpfs", dev, MS_NOSUID, "mode=755,size=64k").context("mount /dev")?;
+/// Attaches the host's device files in a directory.
+pub(crate) fn show_devices(devices: &[(&str, OwnedFd)], directory: &Path) -> Result<()> {
     for (name, device) in devices {
         // Read-only spares the host's file its times; what is written to a device is none
         // of the mount's business.
-        let fixed = MS_REMOUNT | MS_BIND | MS_RDONLY | quiet;
-        let node = dev.join(name);
+        let fixed = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC;
+        let node = directory.join(name);
         File::create(&node)
             .and_then(|_| sys::attach_mount(device, &node))
             .and_then(|()| sys::change_mount(&node, fixed))
             .context(&format!("show {}", node.display()))?;
     }
+    Ok(())
+}
+
+/// Where the host's files show in a sandbox, and which of its devices each one is.
+pub(crate) fn device_mounts() -> impl Iterator<Item = (String, &'static str)> {
+    let devices = DEVICES.into_iter().map(|name| (format!("/dev/{name}"), name));
+    devices.chain(HIDDEN_FILES.into_iter().map(|path| (path.to_owned(), "null")))
+}
+
+fn mount_devices(devices: &[(&str, OwnedFd)], many_ids: bool) -> Result<()> {
+    let (dev, quiet) = (Path::new("/dev"), MS_NOSUID | MS_NOEXEC);
+    sys::mount_fs("tmpfs", dev, MS_NOSUID, "mode=755,size=64k").context("mount /dev")?;
+    show_devices(devices, dev)?;
     for name in ["pts", "shm", "mqueue"] {
         fs::create_dir(dev.join(name)).context("create a directory in /dev")?;
     }
@@ -129,21 +143,72 @@ pub(crate) fn open_agent_socket() -> Result<UnixListener> {
     sys::bind(own, own, 0).context(doing)?;
     sys::mount_fs("tmpfs", run, MS_NOSUID | MS_NODEV, "mode=700,size=4k").context(doing)?;
     let listener = UnixListener::bind(run.join("sock")).context(doing)?;
-    sys::change_mount(run, fixed).context(doing)?;
+    protect_agent_socket(true)?;
     sys::change_mount(own, fixed).context(doing)?;
     Ok(listener)
+}
+
+/// Makes the directory of the agent's socket unchangeable, or lets it be changed.
+pub(crate) fn protect_agent_socket(protect: bool) -> Result<()> {
+    let read_only = if protect { MS_RDONLY } else { 0 };
+    let flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | read_only;
+    sys::change_mount(Path::new("/.cos/run"), flags).context("protect the agent's socket")
 }
 
 /// Hostname, and the files that say it. Those that exist are the user's; and where
 /// none can be made, somebody inside wanted it so.
 pub(crate) fn name_machine(hostname: &str) -> Result<()> {
     sys::set_hostname(hostname).context("set the hostname")?;
-    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 {hostname}\n");
-    for (path, content) in [("/etc/hostname", format!("{hostname}\n")), ("/etc/hosts", hosts)] {
+    let hosts =
+        format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{}\n", own_entry(hostname));
+    for (path, content) in [(HOSTNAME, format!("{hostname}\n")), (HOSTS, hosts)] {
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(content.as_bytes()));
     }
     Ok(())
+}
+
+fn own_entry(hostname: &str) -> String {
+    format!("127.0.1.1 {hostname}")
+}
+
+/// The machine has got another hostname: the files that say the old one say the new one
+/// now, unless somebody inside wanted it otherwise.
+pub(crate) fn rename_machine() {
+    let renamed = || -> std::io::Result<()> {
+        let (own, named) = (sys::hostname()?, read_small(HOSTNAME)?);
+        let (old, hosts) = (named.trim(), read_small(HOSTS)?);
+        let entry = own_entry(old);
+        if old == own || !hosts.lines().any(|line| line == entry) {
+            return Ok(());
+        }
+        let line = |line: &str| if line == entry { own_entry(&own) } else { line.to_owned() };
+        let hosts: String = hosts.lines().map(|text| line(text) + "\n").collect();
+        replace(HOSTNAME, &format!("{own}\n"))?;
+        replace(HOSTS, &hosts)
+    };
+    // Whatever a guest made of its files is its own affair.
+    let _ = renamed();
+}
+
+/// A regular file of a guest, if it is short.
+fn read_small(path: &str) -> std::io::Result<String> {
+    const LIMIT: u64 = 64 << 10;
+    let file = OpenOptions::new().read(true).custom_flags(sys::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LIMIT {
+        return Err(std::io::ErrorKind::InvalidData.into());
+    }
+    let mut text = String::new();
+    file.take(LIMIT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn replace(path: &str, content: &str) -> std::io::Result<()> {
+    let fresh = format!("{path}.createos");
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh);
+    let written = file.and_then(|mut file| file.write_all(content.as_bytes()));
+    written.and_then(|()| fs::rename(&fresh, path)).inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 
 /// How much root inside may do.

@@ -23,7 +23,8 @@ pub(crate) const NAMESPACES: u64 =
 
 /// The machine, prepared once.
 pub(crate) struct Host {
-    configure: Configure,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) configure: Configure,
     pub(crate) groups: Groups,
     /// Of host root; an ordinary user has one id, and every sandbox gets that.
     ranges: Option<Ranges>,
@@ -70,7 +71,7 @@ impl Host {
             None => Err("only root can mount disk images".into()),
         };
         facts.no_disks = disks.as_ref().err().map(ToString::to_string);
-        Ok(Self { configure, groups, ranges, disks: disks.ok() })
+        Ok(Self { data_dir, configure, groups, ranges, disks: disks.ok() })
     }
 
     /// Opens what a boot needs; see [`Disks::demand`].
@@ -83,6 +84,9 @@ impl Host {
     }
 
     pub(crate) fn launch(&mut self, boot: Boot) -> Result<Sandbox> {
+        if let Some(memory) = boot.memory.clone() {
+            return self.restore(boot, &memory);
+        }
         let group = self.groups.create(&boot)?;
         let range = self.ranges.as_mut().map(Ranges::take);
         let index = range.as_ref().map_or(0, |range| range.index);
@@ -95,6 +99,9 @@ impl Host {
             Ok(Launched { pid, pidfd, launch }) => Ok(Sandbox {
                 id: boot.id,
                 boot: boot.ticket,
+                ip: boot.ip,
+                memory_bytes: boot.memory_bytes,
+                nesting: boot.nesting,
                 pid,
                 pidfd,
                 group,
@@ -111,6 +118,12 @@ impl Host {
                 Err(error)
             }
         }
+    }
+
+    /// What memory snapshots need: they are host root's.
+    pub(crate) fn ranges(&mut self) -> Result<&mut Ranges> {
+        let refusal = "only an engine that runs as root can save the processes of a sandbox";
+        Ok(self.ranges.as_mut().ok_or(refusal)?)
     }
 
     pub(crate) fn release(&mut self, range: usize) {
@@ -138,7 +151,8 @@ impl Host {
         let (status, told) = sys::pipe().context("make a pipe")?;
         sys::set_nonblocking(&status).context("prepare the status pipe")?;
         let unified = group.unified()?;
-        let sys::Cloned::Parent { pid, pidfd } = clone_launcher(unified.as_ref(), range)? else {
+        let cloned = clone_as_owner(NAMESPACES, unified.as_ref(), range)?;
+        let sys::Cloned::Parent { pid, pidfd } = cloned else {
             drop((alive, status));
             let told = sys::move_above_standard(told).into();
             self.run_launcher(boot, root, Wires { go: go.into(), told });
@@ -202,15 +216,20 @@ impl Host {
     }
 }
 
-/// Clones the launcher. Host root lends it the range's owner for that moment.
-fn clone_launcher(cgroup: Option<&OwnedFd>, range: Option<&Range>) -> Result<sys::Cloned> {
+/// Clones this process into namespaces. Host root lends them the range's owner for that
+/// moment.
+pub(crate) fn clone_as_owner(
+    namespaces: u64,
+    cgroup: Option<&OwnedFd>,
+    range: Option<&Range>,
+) -> Result<sys::Cloned> {
     if let Some(range) = range {
         // Where that id does not exist, as in some containers, root stays the owner.
         if sys::set_effective_uid(range.owner()).is_ok() {
             sys::raise_effective_capabilities().context("keep capabilities")?;
         }
     }
-    let cloned = sys::clone_into(NAMESPACES, cgroup);
+    let cloned = sys::clone_into(namespaces, cgroup);
     if range.is_some() && !matches!(cloned, Ok(sys::Cloned::Child)) {
         sys::set_effective_uid(0).context("become root again")?;
     }

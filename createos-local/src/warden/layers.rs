@@ -88,6 +88,22 @@ pub(crate) fn write_id_maps(pid: i32, base: u32, count: u32) -> Result<()> {
     Ok(())
 }
 
+/// Lets the user namespace of a child have every id that this process's has.
+pub(crate) fn write_same_id_maps(pid: i32) -> Result<()> {
+    for kind in ["uid", "gid"] {
+        let own = std::fs::read_to_string(format!("/proc/self/{kind}_map"));
+        let own = own.context("look at the ids of this machine")?;
+        let extents = own.lines().filter_map(|line| {
+            let mut numbers = line.split_whitespace();
+            let (first, _, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some(format!("{first} {first} {count}\n"))
+        });
+        std::fs::write(format!("/proc/{pid}/{kind}_map"), extents.collect::<String>())
+            .context(&format!("map all {kind}s"))?;
+    }
+    Ok(())
+}
+
 /// Shows `source` at `target` with ids mapped.
 pub(crate) fn attach_mapped(source: &Path, target: &Path, mapping: &OwnedFd) -> Result<()> {
     let doing = format!("map the ids of {}", source.display());

@@ -8,10 +8,13 @@
 mod cgroup;
 #[path = "../codec.rs"]
 mod codec;
+mod criu;
 mod disk;
 mod disks;
 mod failure;
 mod freeze;
+mod hook;
+mod image;
 mod inside;
 mod launcher;
 mod layers;
@@ -20,6 +23,7 @@ mod protocol;
 mod ranges;
 mod root;
 mod sandbox;
+mod snapshot;
 mod socket_protocol;
 mod sockets;
 #[path = "../sys/mod.rs"]
@@ -27,10 +31,11 @@ mod sys;
 #[path = "../tree.rs"]
 mod tree;
 
+use criu::Run;
 use disks::{Demand, Disks};
 use failure::{Context, Result};
-use protocol::{Boot, Command, Facts, MAX_PACKET, Report};
-use sandbox::{Sandbox, State};
+use protocol::{Boot, Command, Facts, MAX_PACKET, Memory, Report};
+use sandbox::{After, Sandbox, Saving, State};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -38,6 +43,9 @@ use std::time::{Duration, Instant};
 use sys::{POLLIN, PollFd};
 
 fn main() {
+    if let Ok(moment) = std::env::var(hook::MOMENT) {
+        std::process::exit(hook::run(&moment));
+    }
     let mut arguments = std::env::args_os().skip(1);
     let (Some(first), second) = (arguments.next(), arguments.next()) else {
         eprintln!("usage: createos-warden DATA_DIRECTORY | createos-warden probe DIRECTORY");
@@ -90,6 +98,8 @@ struct Draining {
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often to look whether they have.
 const DRAIN_STEP_MS: u32 = 2;
+/// How often to look whether CRIU gets on.
+const RUN_STEP_MS: u32 = 100;
 
 impl<'a> Warden<'a> {
     /// Waits for the configuration, prepares the machine and reports what it found.
@@ -129,9 +139,7 @@ impl<'a> Warden<'a> {
                 vec![PollFd::new(self.socket, POLLIN), PollFd::new(&self.signals, POLLIN)];
             let statuses = self.sandboxes.iter().filter_map(Sandbox::launch_status);
             poll.extend(statuses.map(|pipe| PollFd::new(pipe, POLLIN)));
-            let is_waiting =
-                !self.draining.is_empty() || self.sandboxes.iter().any(Sandbox::is_freezing);
-            let timeout = is_waiting.then_some(DRAIN_STEP_MS);
+            let timeout = self.patience();
             sys::poll_fds(&mut poll, timeout).context("wait for work")?;
 
             self.advance_launches();
@@ -141,6 +149,7 @@ impl<'a> Warden<'a> {
             }
             self.drain();
             self.advance_freezes();
+            self.sandboxes.iter_mut().filter_map(Sandbox::run_mut).for_each(Run::watch);
             if poll[0].is_readable() {
                 match sys::receive_packet(self.socket, &mut buffer).context("receive a command")? {
                     Some(length) => self.obey(Command::parse(&buffer[..length])?),
@@ -148,6 +157,15 @@ impl<'a> Warden<'a> {
                 }
             }
         }
+    }
+
+    /// How long to wait for work at most, in milliseconds.
+    fn patience(&self) -> Option<u32> {
+        let is_freezing = self.sandboxes.iter().any(Sandbox::is_freezing);
+        if !self.draining.is_empty() || is_freezing {
+            return Some(DRAIN_STEP_MS);
+        }
+        self.sandboxes.iter().any(|sandbox| sandbox.run().is_some()).then_some(RUN_STEP_MS)
     }
 
     fn obey(&mut self, command: Command) {
@@ -173,6 +191,11 @@ impl<'a> Warden<'a> {
             }
             Command::CopyDisk { ticket, from, to } => {
                 self.on_disks(ticket, |disks| disks.copy(&from, &to, ticket));
+            }
+            Command::Dump { ticket, id, pid, memory } => {
+                if let Err(error) = self.dump(ticket, &id, pid, &memory) {
+                    self.report(&Report::Failed { ticket, message: error.to_string() });
+                }
             }
             Command::Abandon { boot } => {
                 self.queued.retain(|queued| queued.ticket != boot);
@@ -231,14 +254,24 @@ impl<'a> Warden<'a> {
                 Demand::Waiting => return self.queued.push(boot),
                 Demand::Failed(message) => Err(message.into()),
             },
-            Some(Sandbox { state: State::Launching(_) | State::Running, .. }) => {
-                Err("the sandbox is already running".into())
-            }
+            Some(sandbox) if !sandbox.is_leaving() => Err("the sandbox is already running".into()),
             _ => return self.queued.push(boot),
         };
         match launched {
             Ok(sandbox) => self.sandboxes.push(sandbox),
             Err(error) => self.report(&Report::Failed { ticket, message: error.to_string() }),
+        }
+    }
+
+    fn dump(&mut self, ticket: u64, id: &str, pid: i32, memory: &Memory) -> Result<()> {
+        let is_it = |sandbox: &&mut Sandbox| sandbox.id == id && sandbox.pid == pid;
+        match self.sandboxes.iter_mut().find(is_it) {
+            Some(sandbox) if sandbox.is_running() && sandbox.freeze.is_none() => {
+                let run = self.host.dump(sandbox, memory)?;
+                sandbox.state = State::Saving(Saving { ticket, run, ended: None });
+                Ok(())
+            }
+            _ => Err("the sandbox is not running".into()),
         }
     }
 
@@ -314,8 +347,19 @@ impl<'a> Warden<'a> {
                 self.try_queued();
                 continue;
             }
-            let Some(index) = self.sandboxes.iter().position(|sandbox| sandbox.pid == pid) else {
+            let Some(index) = self.sandboxes.iter().position(|sandbox| sandbox.owns(pid)) else {
                 continue;
+            };
+            let sandbox = &mut self.sandboxes[index];
+            let status = match sandbox.process_ended(pid, status, &self.host) {
+                After::Gone(status) => status,
+                After::Stays(Some(report)) => {
+                    let pidfd = matches!(report, Report::Booted { .. });
+                    let pidfd = pidfd.then(|| sandbox.pidfd.as_fd());
+                    send(self.socket, &report, pidfd);
+                    continue;
+                }
+                After::Stays(None) => continue,
             };
             let sandbox = self.sandboxes.swap_remove(index);
             let reports = sandbox.last_reports(status);
@@ -356,6 +400,7 @@ impl<'a> Warden<'a> {
 
     fn end_everything(&mut self) {
         for sandbox in &mut self.sandboxes {
+            sandbox.run().inspect(|run| run.kill());
             sandbox.kill();
         }
         let deadline = Instant::now() + DRAIN;

@@ -33,7 +33,7 @@ pub(crate) fn run(dir: &Path) {
 }
 
 /// Runs a trial in a child and returns why it failed, or nothing.
-fn in_child(trial: impl FnOnce() -> Result<()>) -> Result<String> {
+pub(crate) fn in_child(trial: impl FnOnce() -> Result<()>) -> Result<String> {
     let (told, telling) = sys::pipe().context("make a pipe")?;
     match sys::fork_process().context("start a process")? {
         Forked::Child => {

@@ -49,6 +49,15 @@ pub(crate) enum Command {
         ticket: u64,
         id: String,
     },
+    /// Saves the processes of a running sandbox and ends them. Where that fails, they
+    /// run on.
+    Dump {
+        ticket: u64,
+        id: String,
+        /// Of its PID 1: nobody means another life of it.
+        pid: i32,
+        memory: Memory,
+    },
     /// Ends the sandbox that the boot with this ticket made, if it did. Not answered.
     Abandon {
         boot: u64,
@@ -100,6 +109,17 @@ pub(crate) struct Boot {
     /// Whether it may hold containers of its own: all capabilities within its user
     /// namespace, mounts, a control group tree of its own.
     pub(crate) nesting: bool,
+    /// The saved processes that it goes on with; otherwise it starts afresh.
+    pub(crate) memory: Option<Memory>,
+}
+
+/// Where the processes of a sandbox are saved, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Directory of the image, relative to the data directory. It exists.
+    pub(crate) images: String,
+    /// Absolute path of the CRIU program.
+    pub(crate) criu: String,
 }
 
 /// Warden to engine.
@@ -156,23 +176,44 @@ pub(crate) struct Facts {
     pub(crate) notes: Vec<String>,
 }
 
+impl Memory {
+    fn write(writer: Writer, memory: &Self) -> Writer {
+        writer.text(&memory.images).text(&memory.criu)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { images: reader.text()?.to_owned(), criu: reader.text()?.to_owned() })
+    }
+}
+
 fn texts(values: &[String]) -> impl ExactSizeIterator<Item = &str> {
     values.iter().map(String::as_str)
 }
 
-fn optional(writer: Writer, value: Option<&String>) -> Writer {
+fn optional<T: ?Sized>(
+    writer: Writer,
+    value: Option<&T>,
+    write: fn(Writer, &T) -> Writer,
+) -> Writer {
     match value {
-        Some(text) => writer.u8(1).text(text),
+        Some(value) => write(writer.u8(1), value),
         None => writer.u8(0),
     }
 }
 
-fn read_optional(reader: &mut Reader<'_>) -> Result<Option<String>, Malformed> {
+fn read_optional<T>(
+    reader: &mut Reader<'_>,
+    read: fn(&mut Reader<'_>) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
     match reader.u8()? {
         0 => Ok(None),
-        1 => reader.text().map(|text| Some(text.to_owned())),
+        1 => read(reader).map(Some),
         _ => Err(Malformed),
     }
+}
+
+fn read_place(reader: &mut Reader<'_>) -> Result<String, Malformed> {
+    reader.text().map(str::to_owned)
 }
 
 impl Boot {
@@ -193,22 +234,24 @@ impl Command {
                 let writer = writer.byte_strings(&configure.nesting_seccomp);
                 writer.bytes(&configure.socket_filter).finish()
             }
-            Self::Boot(boot) => writer
-                .u8(1)
-                .u64(boot.ticket)
-                .text(&boot.id)
-                .text(&boot.hostname)
-                .bytes(&boot.ip)
-                .text(&boot.base)
-                .u8(u8::from(boot.host_usr))
-                .text(&boot.directory)
-                .u64(boot.disk_mib)
-                .texts(texts(&boot.layers))
-                .u64(boot.memory_bytes)
-                .u32(boot.cpu_percent)
-                .u32(boot.max_processes)
-                .u8(u8::from(boot.nesting))
-                .finish(),
+            Self::Boot(boot) => {
+                let writer = writer
+                    .u8(1)
+                    .u64(boot.ticket)
+                    .text(&boot.id)
+                    .text(&boot.hostname)
+                    .bytes(&boot.ip)
+                    .text(&boot.base)
+                    .u8(u8::from(boot.host_usr))
+                    .text(&boot.directory)
+                    .u64(boot.disk_mib)
+                    .texts(texts(&boot.layers))
+                    .u64(boot.memory_bytes)
+                    .u32(boot.cpu_percent)
+                    .u32(boot.max_processes)
+                    .u8(u8::from(boot.nesting));
+                optional(writer, boot.memory.as_ref(), Memory::write).finish()
+            }
             Self::Stop { ticket, id, directory, discard } => {
                 let writer = writer.u8(2).u64(*ticket).text(id).text(directory);
                 writer.u8(u8::from(*discard)).finish()
@@ -222,6 +265,9 @@ impl Command {
             }
             Self::Grow { ticket, directory, mib } => {
                 writer.u8(5).u64(*ticket).text(directory).u64(*mib).finish()
+            }
+            Self::Dump { ticket, id, pid, memory } => {
+                Memory::write(writer.u8(40).u64(*ticket).text(id).i32(*pid), memory).finish()
             }
         }
     }
@@ -251,6 +297,7 @@ impl Command {
                 cpu_percent: reader.u32()?,
                 max_processes: reader.u32()?,
                 nesting: reader.u8()? != 0,
+                memory: read_optional(&mut reader, Memory::read)?,
             }),
             2 => Self::Stop {
                 ticket: reader.u64()?,
@@ -272,6 +319,12 @@ impl Command {
                 directory: reader.text()?.to_owned(),
                 mib: reader.u64()?,
             },
+            40 => Self::Dump {
+                ticket: reader.u64()?,
+                id: reader.text()?.to_owned(),
+                pid: reader.i32()?,
+                memory: Memory::read(&mut reader)?,
+            },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| command)
@@ -284,11 +337,12 @@ impl Report {
         match self {
             Self::Configured(facts) => {
                 let writer = writer.u8(0).u8(u8::from(facts.privileged)).u32(facts.ids);
-                let writer = optional(writer, facts.memory.as_ref());
-                let writer = optional(writer, facts.cpu.as_ref());
-                let writer = optional(writer, facts.processes.as_ref());
+                let writer = optional(writer, facts.memory.as_deref(), Writer::text);
+                let writer = optional(writer, facts.cpu.as_deref(), Writer::text);
+                let writer = optional(writer, facts.processes.as_deref(), Writer::text);
                 let writer = writer.u8(u8::from(facts.nesting));
-                optional(writer, facts.no_disks.as_ref()).texts(texts(&facts.notes)).finish()
+                let writer = optional(writer, facts.no_disks.as_deref(), Writer::text);
+                writer.texts(texts(&facts.notes)).finish()
             }
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
             Self::Failed { ticket, message } => writer.u8(2).u64(*ticket).text(message).finish(),
@@ -308,11 +362,11 @@ impl Report {
             0 => Self::Configured(Facts {
                 privileged: reader.u8()? != 0,
                 ids: reader.u32()?,
-                memory: read_optional(&mut reader)?,
-                cpu: read_optional(&mut reader)?,
-                processes: read_optional(&mut reader)?,
+                memory: read_optional(&mut reader, read_place)?,
+                cpu: read_optional(&mut reader, read_place)?,
+                processes: read_optional(&mut reader, read_place)?,
                 nesting: reader.u8()? != 0,
-                no_disks: read_optional(&mut reader)?,
+                no_disks: read_optional(&mut reader, read_place)?,
                 notes: reader.texts()?.into_iter().map(str::to_owned).collect(),
             }),
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
@@ -338,6 +392,7 @@ mod tests {
 
     #[test]
     fn commands_round_trip() {
+        let memory = Memory { images: "sandboxes/x/images/1".into(), criu: "/c".into() };
         for command in [
             Command::Configure(Configure {
                 cgroup: "c".into(),
@@ -361,7 +416,9 @@ mod tests {
                 cpu_percent: 25,
                 max_processes: 512,
                 nesting: true,
+                memory: Some(memory.clone()),
             }),
+            Command::Dump { ticket: 9, id: "sb-1".into(), pid: 42, memory },
             Command::Stop {
                 ticket: 8,
                 id: "sb-1".into(),

@@ -1,8 +1,11 @@
 //! A sandbox as the warden sees it: a process, its control group, a state.
 
 use crate::cgroup::Group;
+use crate::criu::Run;
+use crate::failure::Result;
 use crate::freeze::{Freeze, Progress};
-use crate::protocol::Report;
+use crate::launcher::Host;
+use crate::protocol::{Boot, Memory, Report};
 use crate::sys;
 use std::fs::File;
 use std::io::Read;
@@ -16,7 +19,10 @@ pub(crate) struct Sandbox {
     pub(crate) id: String,
     /// Ticket of the boot that made it.
     pub(crate) boot: u64,
-    /// PID 1 of the sandbox, as this namespace sees it.
+    pub(crate) ip: [u8; 4],
+    pub(crate) memory_bytes: u64,
+    pub(crate) nesting: bool,
+    /// PID 1 of the sandbox, as this namespace sees it; CRIU while that brings it back.
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) group: Group,
@@ -35,6 +41,21 @@ pub(crate) struct Sandbox {
 pub(crate) enum State {
     Launching(Launch),
     Running,
+    Saving(Saving),
+    /// In the image; what is left of it is on its way out.
+    Saved {
+        ticket: u64,
+    },
+    Restoring {
+        run: Run,
+        boot: Box<Boot>,
+        memory: Memory,
+    },
+    /// Ended while it was being saved.
+    Lost {
+        ticket: u64,
+        message: String,
+    },
     /// Killed on request; answered when it is gone.
     Stopping {
         tickets: Vec<u64>,
@@ -44,6 +65,22 @@ pub(crate) enum State {
     Failed {
         message: String,
     },
+}
+
+/// CRIU at work on a running sandbox.
+pub(crate) struct Saving {
+    pub(crate) ticket: u64,
+    pub(crate) run: Run,
+    /// The wait status of PID 1, once that has ended.
+    pub(crate) ended: Option<i32>,
+}
+
+/// What the end of a process means for its sandbox.
+pub(crate) enum After {
+    /// It goes on; there may be something to tell.
+    Stays(Option<Report>),
+    /// It is gone, with this wait status.
+    Gone(i32),
 }
 
 /// A launcher at work.
@@ -117,6 +154,55 @@ impl Sandbox {
         }
     }
 
+    /// Whether its place will be free without anybody's doing.
+    pub(crate) fn is_leaving(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Launching(_) | State::Running | State::Saving(_) | State::Restoring { .. }
+        )
+    }
+
+    /// The run of CRIU that it waits for.
+    pub(crate) fn run(&self) -> Option<&Run> {
+        match &self.state {
+            State::Saving(saving) => Some(&saving.run),
+            State::Restoring { run, .. } => Some(run),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn run_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.state {
+            State::Saving(saving) => Some(&mut saving.run),
+            State::Restoring { run, .. } => Some(run),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn owns(&self, pid: i32) -> bool {
+        self.pid == pid || self.run().is_some_and(|run| run.pid == pid)
+    }
+
+    /// One of its processes that are children of this one has ended.
+    pub(crate) fn process_ended(&mut self, pid: i32, status: i32, host: &Host) -> After {
+        match std::mem::replace(&mut self.state, State::Running) {
+            State::Saving(saving) if saving.run.pid == pid => self.save_ended(saving, status),
+            State::Saving(saving) => {
+                self.state = State::Saving(Saving { ended: Some(status), ..saving });
+                After::Stays(None)
+            }
+            State::Restoring { mut run, boot, memory } => {
+                let restored = run.outcome(status).and_then(|()| host.restored(&boot, &memory));
+                host.remove_view(&memory);
+                self.restore_ended(restored, status)
+            }
+            state => {
+                self.state = state;
+                After::Gone(status)
+            }
+        }
+    }
+
     /// Looks at a freeze; the report, when it is over.
     pub(crate) fn advance_freeze(&mut self) -> Option<Report> {
         let Progress::Over(ticket, outcome) = self.freeze.as_mut()?.advance() else { return None };
@@ -145,6 +231,44 @@ impl Sandbox {
         }
     }
 
+    fn save_ended(&mut self, saving: Saving, status: i32) -> After {
+        let Saving { ticket, mut run, ended } = saving;
+        match (run.outcome(status), ended) {
+            (Ok(()), ended) => {
+                self.state = State::Saved { ticket };
+                self.group.kill();
+                ended.map_or(After::Stays(None), After::Gone)
+            }
+            (Err(error), None) if sys::exit_status(status).is_err() => {
+                // CRIU was killed at it. What state that left the processes in is unknown.
+                self.state = State::Lost { ticket, message: error.to_string() };
+                self.kill();
+                After::Stays(None)
+            }
+            (Err(error), None) => {
+                After::Stays(Some(Report::Failed { ticket, message: error.to_string() }))
+            }
+            (Err(error), Some(status)) => {
+                self.state = State::Lost { ticket, message: error.to_string() };
+                After::Gone(status)
+            }
+        }
+    }
+
+    fn restore_ended(&mut self, restored: Result<(i32, OwnedFd)>, status: i32) -> After {
+        match restored {
+            Ok((pid, pidfd)) => {
+                (self.pid, self.pidfd) = (pid, pidfd);
+                After::Stays(Some(Report::Booted { ticket: self.boot, pid }))
+            }
+            Err(error) => {
+                self.group.kill();
+                self.state = State::Failed { message: error.to_string() };
+                After::Gone(status)
+            }
+        }
+    }
+
     /// Kills the sandbox. Whoever waits for its launch gets the report returned.
     pub(crate) fn stop(&mut self, ticket: Option<u64>) -> Option<Report> {
         self.kill();
@@ -158,7 +282,26 @@ impl Sandbox {
                 let message = "the sandbox was stopped while it was booting".to_owned();
                 Some(Report::Failed { ticket: self.boot, message })
             }
-            State::Running | State::Stopping { .. } => None,
+            State::Restoring { .. } => {
+                let message = "the sandbox was stopped while it was coming back".to_owned();
+                Some(Report::Failed { ticket: self.boot, message })
+            }
+            State::Saving(Saving { ticket, run, ended }) => {
+                run.kill();
+                if ended.is_some() {
+                    // Nothing but CRIU is left to wait for.
+                    self.pid = run.pid;
+                }
+                let message = "the sandbox was stopped while it was being saved".to_owned();
+                Some(Report::Failed { ticket, message })
+            }
+            State::Saved { ticket } => {
+                if let State::Stopping { tickets } = &mut self.state {
+                    tickets.push(ticket);
+                }
+                None
+            }
+            State::Running | State::Stopping { .. } | State::Lost { .. } => None,
         }
     }
 
@@ -180,6 +323,13 @@ impl Sandbox {
                 tickets.iter().map(|ticket| Report::Done { ticket: *ticket }).collect()
             }
             State::Running => vec![Report::Ended { id: self.id.clone(), pid: self.pid, reason }],
+            State::Saved { ticket } => vec![Report::Done { ticket: *ticket }],
+            State::Lost { ticket, message } => {
+                let failed = Report::Failed { ticket: *ticket, message: message.clone() };
+                vec![failed, Report::Ended { id: self.id.clone(), pid: self.pid, reason }]
+            }
+            // They end otherwise.
+            State::Saving(_) | State::Restoring { .. } => Vec::new(),
             State::Launching(_) => {
                 let message = format!("the sandbox ended while it was booting: {reason}");
                 vec![Report::Failed { ticket: self.boot, message }]

@@ -85,6 +85,13 @@ pub(crate) async fn is_at_rest(init: &Init) -> bool {
     matches!(asked, Ok(Ok((Reply::AtRest(true), _))))
 }
 
+/// Has the agent close every connection, with what goes on over it. A guest can keep it
+/// from doing so.
+pub(crate) async fn detach(init: &Init) -> bool {
+    let asked = timeout(LOOK, ask(init, &Request::Detach)).await;
+    matches!(asked, Ok(Ok((Reply::Ready, _))))
+}
+
 /// Who answers must be PID 1 of that sandbox and nobody else.
 async fn connect(init: &Init) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(init.socket_path()).await?;

@@ -7,6 +7,7 @@ mod agent;
 mod base;
 mod chain;
 mod copy;
+mod criu;
 mod helpers;
 mod packets;
 mod pause;
@@ -17,6 +18,8 @@ mod sockets;
 mod storage;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_memory;
 #[cfg(test)]
 mod tests_sockets;
 mod transfer;
@@ -39,7 +42,9 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use self::storage::{Files, Storage};
+pub(crate) use self::criu::CRIU_REMEDY;
+use self::criu::Criu;
+use self::storage::Storage;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
@@ -66,6 +71,7 @@ pub(crate) struct Namespaces {
     warden: tokio::sync::Mutex<Option<Arc<Warden>>>,
     restart: Restart,
     facts: Facts,
+    criu: Criu,
     deaths: Mutex<Option<mpsc::UnboundedReceiver<Died>>>,
 }
 
@@ -87,6 +93,14 @@ struct State {
 impl State {
     fn running(&self) -> MutexGuard<'_, HashMap<SandboxId, Arc<Init>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a life of a sandbox out of the books, if it is the one that is in there.
+    fn forget(&self, id: &SandboxId, init: &Init) {
+        let mut running = self.running();
+        if running.get(id).is_some_and(|now| now.pid == init.pid) {
+            running.remove(id);
+        }
     }
 }
 
@@ -136,6 +150,7 @@ impl Namespaces {
                 generations: AtomicU64::new(1),
             },
             facts,
+            criu: Criu::default(),
             deaths: Mutex::new(Some(deaths)),
         })
     }
@@ -185,25 +200,31 @@ impl Namespaces {
         if spec.nesting && !self.facts.nesting {
             return Err(RuntimeError::Unsupported(NO_NESTING.to_owned()));
         }
+        // It begins anew: whatever ran in it before does not go on.
+        self.discard_image(&spec.id).await?;
+        let boot = self.boot_command(&spec)?;
+        self.start_machine(spec.id, boot).await?;
+        Ok(BootInfo { spawn: began.elapsed() })
+    }
+
+    async fn start_machine(&self, id: SandboxId, boot: Boot) -> Result<(), RuntimeError> {
+        let init = Arc::new(self.warden().await?.boot(boot).await?);
+        self.state.running().insert(id.clone(), Arc::clone(&init));
+        if !init.is_alive() {
+            // It ended before it was in the books, so nobody will tell.
+            self.state.running().remove(&id);
+            return Err(RuntimeError::Unreachable("the sandbox ended as it had booted".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn boot_command(&self, spec: &BootSpec) -> Result<Boot, RuntimeError> {
         let with_disks = self.facts.no_disks.is_none();
         let files =
             self.storage.prepare(&spec.id, with_disks, spec.limits.disk_mib).map_err(|source| {
                 RuntimeError::Io { context: "cannot prepare its files".to_owned(), source }
             })?;
-        let init = self.warden().await?.boot(self.boot_command(&spec, files)).await?;
-        let init = Arc::new(init);
-        let boot_id = spec.id;
-        self.state.running().insert(boot_id.clone(), Arc::clone(&init));
-        if !init.is_alive() {
-            // It ended before it was in the books, so nobody will tell.
-            self.state.running().remove(&boot_id);
-            return Err(RuntimeError::Unreachable("the sandbox ended as it had booted".to_owned()));
-        }
-        Ok(BootInfo { spawn: began.elapsed() })
-    }
-
-    fn boot_command(&self, spec: &BootSpec, files: Files) -> Boot {
-        Boot {
+        Ok(Boot {
             ticket: 0,
             id: spec.id.to_string(),
             hostname: spec.name.clone(),
@@ -217,7 +238,8 @@ impl Namespaces {
             cpu_percent: spec.limits.cpu_percent,
             max_processes: spec.limits.max_processes,
             nesting: spec.nesting,
-        }
+            memory: None,
+        })
     }
 
     async fn stop_machine(&self, id: &SandboxId, discard: bool) -> Result<(), RuntimeError> {

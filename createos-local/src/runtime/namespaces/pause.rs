@@ -19,6 +19,10 @@ impl Namespaces {
             self.stop_machine(id, false).await?;
             return Ok(Saved::Files);
         }
+        match self.dump(id).await {
+            Ok(()) => return Ok(Saved::Memory),
+            Err(error) => tracing::info!(sandbox = %id, %error, "paused in memory instead"),
+        }
         self.warden().await?.freeze(id.as_str()).await?;
         Ok(Saved::Frozen)
     }
@@ -29,13 +33,31 @@ impl Namespaces {
         saved: Saved,
     ) -> Result<BootInfo, RuntimeError> {
         match saved {
-            Saved::Memory => Err(RuntimeError::Unsupported(
-                "its memory was saved by an engine that can do that; this one cannot read it"
-                    .to_owned(),
-            )),
+            // An earlier try has used it, or given it up.
+            Saved::Memory if !self.has_image(&spec.id) => self.boot_machine(spec).await,
+            Saved::Memory => self.restore_machine(spec).await,
             Saved::Frozen => self.thaw_machine(&spec.id).await,
             Saved::Files => self.boot_machine(spec).await,
         }
+    }
+
+    async fn restore_machine(&self, spec: BootSpec) -> Result<BootInfo, RuntimeError> {
+        let mut failure = match self.restore(spec.clone()).await {
+            Err(RuntimeError::NotRestored(failure)) => failure,
+            outcome => return outcome,
+        };
+        // A machine that is short of something may have it a moment later.
+        if self.has_image(&spec.id) {
+            match self.restore(spec.clone()).await {
+                Err(RuntimeError::NotRestored(again)) => failure = again,
+                outcome => return outcome,
+            }
+        }
+        if self.has_image(&spec.id) {
+            self.give_image_up(&spec.id).await?;
+        }
+        let advice = "its files are kept, and it starts from them the next time it is resumed";
+        Err(RuntimeError::NotRestored(format!("{failure}; {advice}")))
     }
 
     async fn thaw_machine(&self, id: &SandboxId) -> Result<BootInfo, RuntimeError> {
@@ -50,8 +72,8 @@ impl Namespaces {
         Ok(BootInfo { spawn: began.elapsed() })
     }
 
-    /// The child has the files and boots from them. Those of a sandbox that stands still are
-    /// in use and are copied; others are shared from then on.
+    /// The child has the files, and the memory where that is on disk. The files of a sandbox
+    /// that stands still are in use and are copied; others are shared from then on.
     pub(super) async fn fork_machine(
         &self,
         source: &SandboxId,
@@ -74,7 +96,11 @@ impl Namespaces {
                 blocking("copy the sandbox's files", move || copy_directories(&from, &to)).await?;
             }
         }
-        Ok(Saved::Files)
+        if saved != Saved::Memory || !self.has_image(source) {
+            return Ok(Saved::Files);
+        }
+        self.share_image(source, &child.id).await?;
+        Ok(Saved::Memory)
     }
 }
 

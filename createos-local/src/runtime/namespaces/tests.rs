@@ -23,10 +23,10 @@ pub(super) fn signal(pid: i32, signal: rustix::process::Signal) {
 pub(super) struct Machine {
     pub(super) runtime: Namespaces,
     pub(super) id: SandboxId,
-    _data: tempfile::TempDir,
+    pub(super) data: Scratch,
 }
 
-const ID: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2w";
+pub(super) const ID: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2w";
 
 pub(super) fn spec(id: &SandboxId) -> BootSpec {
     BootSpec {
@@ -44,27 +44,75 @@ pub(super) fn spec(id: &SandboxId) -> BootSpec {
     }
 }
 
-impl Drop for Machine {
+pub(super) fn parent_of(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
+    parent.trim().parse().expect("a pid")
+}
+
+pub(super) struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
         // An ordinary user's overlays leave directories that need more than a plain removal.
-        let _ = crate::tree::remove_tree(&self._data.path().join("sandboxes"));
+        let _ = crate::tree::remove_tree(&self.path().join("sandboxes"));
     }
 }
 
 impl Machine {
+    /// On a machine that has no CRIU.
+    pub(super) async fn boot_freezing() -> Self {
+        let Self { runtime, id, data } = Self::boot().await;
+        Self { runtime: runtime.with_criu(Some("/no/criu".into())), id, data }
+    }
+
     pub(super) async fn boot() -> Self {
         let data = tempfile::tempdir().expect("directory");
         let runtime = start(data.path()).expect("runtime");
         let id: SandboxId = ID.parse().expect("id");
         runtime.boot(spec(&id)).await.expect("boot");
-        Self { runtime, id, _data: data }
+        Self { runtime, id, data: Scratch(data) }
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    pub(super) fn image(&self) -> PathBuf {
+        self.data().join(format!("sandboxes/{}/images/memory", self.id))
+    }
+
+    /// The same directory with another engine.
+    pub(super) fn restart(self) -> Self {
+        let Self { runtime, id, data } = self;
+        drop(runtime);
+        let runtime = start(data.path()).expect("runtime");
+        Self { runtime, id, data }
     }
 
     pub(super) fn warden(&self) -> i32 {
-        let pid = self.runtime.init_of(&self.id).expect("running").pid;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("parent");
-        parent.trim().parse().expect("a pid")
+        parent_of(self.runtime.init_of(&self.id).expect("running").pid)
+    }
+
+    /// Command lines of processes in this engine's control groups.
+    pub(super) fn processes(&self) -> Vec<String> {
+        let instance = std::fs::read_to_string(self.data().join("instance")).expect("name");
+        let entries = std::fs::read_dir("/proc").expect("proc").flatten();
+        let is_ours = |pid: &String| {
+            let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+            let lives = read("stat").is_ok_and(|stat| !stat.contains(") Z "));
+            lives && read("cgroup").is_ok_and(|groups| groups.contains(instance.trim()))
+        };
+        let pids = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let read =
+            |pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        pids.filter(is_ours).map(read).collect()
     }
 
     pub(super) async fn run(&self, script: &str) -> (String, String, ExitReason) {
@@ -169,6 +217,11 @@ async fn nothing_stays_after_remove() {
 #[tokio::test]
 async fn walls_hold_from_the_inside() {
     let machine = Machine::boot().await;
+    assert_walls_hold(&machine).await;
+    machine.runtime.shutdown().await;
+}
+
+pub(super) async fn assert_walls_hold(machine: &Machine) {
     for attempt in [
         "mount -t tmpfs none /mnt",
         "umount /proc",
@@ -197,12 +250,16 @@ async fn walls_hold_from_the_inside() {
     // Nothing inside can end or stop PID 1.
     machine.run("kill -9 1; kill -STOP 1; kill -9 -1").await;
     assert_eq!(machine.run("echo alive").await.0, "alive\n");
-    machine.runtime.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_fork_bomb_and_a_memory_hog_stay_inside() {
     let machine = Machine::boot().await;
+    assert_limits_hold(&machine).await;
+    machine.runtime.shutdown().await;
+}
+
+pub(super) async fn assert_limits_hold(machine: &Machine) {
     let bomb = "bomb() { bomb | bomb & bomb & }; bomb; bomb; bomb & sleep 4321";
     let spec = ExecSpec {
         program: "bash".to_owned(),
@@ -223,13 +280,12 @@ async fn a_fork_bomb_and_a_memory_hog_stay_inside() {
     let full = machine.exec("true", &[], None).await;
     assert!(matches!(full, Ok(_) | Err(RuntimeError::Refused(_))), "{full:?}");
     drop(events);
-    until_gone(&machine, "bash").await;
+    until_gone(machine, "bash").await;
     if machine.runtime.facts().memory.is_some() {
         let (.., end) =
             machine.run("head -c 600000000 /dev/zero | tail -c 500000000 | wc -c").await;
         assert_eq!(machine.run("echo alive").await.0, "alive\n", "after {end:?}");
     }
-    machine.runtime.shutdown().await;
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::packets;
 use super::sockets::Maker;
 use crate::runtime::RuntimeError;
-use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Report};
+use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Memory, Report};
 
 /// How long a warden may take to prepare the machine.
 const START: Duration = Duration::from_secs(30);
@@ -246,6 +246,19 @@ impl Warden {
     pub(crate) async fn grow(&self, directory: String, mib: u64) -> Result<(), RuntimeError> {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         self.ask(ticket, Command::Grow { ticket, directory, mib }).await.map(drop)
+    }
+
+    /// Saves the processes of a sandbox in this life, whose PID 1 is `pid`, and ends them;
+    /// returns when the last one is gone. Where that fails, they run on.
+    pub(crate) async fn dump(
+        &self,
+        id: &str,
+        pid: i32,
+        memory: Memory,
+    ) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let dump = Command::Dump { ticket, id: id.to_owned(), pid, memory };
+        self.ask(ticket, dump).await.map(drop)
     }
 
     async fn ask(&self, ticket: u64, command: Command) -> Answer {
