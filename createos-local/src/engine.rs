@@ -29,7 +29,7 @@ const DATABASE: &str = "state.db";
 /// sandbox's processes. Files and records stay in the data directory, so that the next engine
 /// there knows the sandboxes, unless the engine is [ephemeral](EngineBuilder::ephemeral). Those
 /// that ran, or were paused in memory, are in state `error` then, from which `resume` starts
-/// them again; those that were paused with nothing running are still `paused`.
+/// them again; those that were paused to disk, or with nothing running, are still `paused`.
 ///
 /// It needs a Tokio runtime with the I/O and time drivers for as long as it lives.
 pub struct Engine {

@@ -36,6 +36,7 @@ async fn measure() -> Outcome<()> {
     let server = Server::start()?;
     println!("| what | result |\n|---|---|");
     creation(&server).await?;
+    pauses(&server).await?;
     commands(&server).await?;
     crowd(&server).await?;
     streams(&server).await?;
@@ -103,6 +104,52 @@ async fn crowd(server: &Server) -> Outcome<()> {
     );
     let removals = sandboxes.iter().map(|sandbox| async { sandbox.destroy().await });
     futures::future::try_join_all(removals).await?;
+    Ok(())
+}
+
+/// What runs in a sandbox goes to disk and comes back, beside a file of the same size.
+async fn pauses(server: &Server) -> Outcome<()> {
+    const ROUNDS: usize = 5;
+    for mib in [0, 100, 1024] {
+        let sandbox = server.client()?.create_sandbox("s-2vcpu-2gb").await?;
+        let hold = format!(
+            "nohup python3 -c 'import os, time; held = [os.urandom(1 << 20) for _ in range({mib})]; \
+             open(\"/root/up\", \"w\"); time.sleep(3600)' >/dev/null 2>&1 </dev/null & \
+             until [ -e /root/up ]; do sleep 0.05; done"
+        );
+        sandbox.command("sh").args(["-c", &hold]).output().await?;
+        let (mut pauses, mut resumes, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let file = tempfile::NamedTempFile::new()?;
+        let content = vec![7; mib << 20];
+        let mut frozen = false;
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            frozen |= sandbox.pause().await?.status_reason.is_some();
+            pauses.push(began.elapsed());
+            let began = Instant::now();
+            sandbox.resume().await?;
+            resumes.push(began.elapsed());
+            let began = Instant::now();
+            std::fs::write(file.path(), &content)?;
+            std::fs::read(file.path())?;
+            files.push(began.elapsed());
+        }
+        let [pause, resume, file] = [pauses, resumes, files].map(|mut times| {
+            times.sort_unstable();
+            times[ROUNDS / 2]
+        });
+        let how = if frozen { "in memory" } else { "to disk" };
+        row(
+            &format!("pause {how} and resume of a process with {mib} MiB (median)"),
+            &format!(
+                "{} and {}; a file of that size is written and read in {}",
+                millis(pause),
+                millis(resume),
+                millis(file)
+            ),
+        );
+        sandbox.destroy().await?;
+    }
     Ok(())
 }
 

@@ -183,9 +183,19 @@ async fn a_fork_takes_what_it_is_given() {
 
 #[tokio::test]
 async fn what_a_restart_of_the_engine_does_to_paused_sandboxes() {
+    a_restart(createos_local::Engine::builder()).await;
+}
+
+#[tokio::test]
+async fn what_a_restart_does_where_memory_cannot_be_saved() {
+    assert!(a_restart(createos_local::Engine::builder().criu("/no/criu")).await);
+}
+
+/// Whether the one in which something ran was paused in memory.
+async fn a_restart(builder: createos_local::EngineBuilder) -> bool {
     let data = tempfile::tempdir().expect("directory");
     let start = || async {
-        let engine = createos_local::Engine::builder().data_dir(data.path()).start().await;
+        let engine = builder.clone().data_dir(data.path()).start().await;
         engine.expect("the engine starts")
     };
     let engine = start().await;
@@ -214,6 +224,7 @@ async fn what_a_restart_of_the_engine_does_to_paused_sandboxes() {
         assert_eq!(sandbox.files().read("/root/kept").await.expect("read"), "kept");
     }
     engine.shutdown().await;
+    frozen
 }
 
 #[tokio::test]
