@@ -147,7 +147,7 @@ async fn what_keeps_a_guest_inside_is_as_before() {
                  grep -E '^(Uid|Gid|Groups|Cap|NoNew|Seccomp)' /proc/$p/status; done; \
                  cat /proc/self/cgroup /proc/self/uid_map; grep . /proc/sys/kernel/hostname; \
                  ulimit -a; umask; cut -d' ' -f4- /proc/self/mountinfo | sed 's/lowerdir=[^ ]*//' | \
-                 sort; ls -la --time-style=+ /dev /run /.cos /.cos/run | grep -v total";
+                 sort; stat -c '%n %A %U %G %t:%T' / /dev/* /run /.cos /.cos/* /.cos/run/*";
     let before = machine.run(walls).await.0;
     for _ in 0..2 {
         save_and_bring_back(&machine).await;
