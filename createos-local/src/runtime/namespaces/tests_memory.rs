@@ -2,7 +2,10 @@
 
 use super::tests::{Machine, signal, spec};
 use super::*;
-use crate::runtime::{ExecSpec, Saved};
+use crate::runtime::{
+    Control, ExecSpec, ExitReason, ProcessEvent, ProcessSpec, Processes, Saved, When,
+};
+use createos_sdk::ProcessId;
 use futures::StreamExt;
 
 /// Holds a hundred megabytes, threads, a terminal, sockets, a lock, a watch and a deleted
@@ -81,12 +84,7 @@ async fn start_busy(machine: &Machine) {
 
 async fn ask(machine: &Machine, path: &str) -> String {
     let (answer, error, end) = machine.run(&format!("{ASK} {path}")).await;
-    assert_eq!(
-        end,
-        crate::runtime::ExitReason::Code(0),
-        "{error}{}",
-        machine.run("cat log").await.0
-    );
+    assert_eq!(end, ExitReason::Code(0), "{error}{}", machine.run("cat log").await.0);
     answer.trim().to_owned()
 }
 
@@ -583,5 +581,67 @@ async fn where_the_memory_is_lost_the_files_still_boot() {
     assert!(refused.contains("damaged") && refused.contains("files are kept"), "{refused}");
     machine.runtime.resume(spec(&machine.id), Saved::Memory).await.expect("from its files");
     assert_eq!(machine.run("cat /root/file; pgrep -c sleep").await.0, "kept\n0\n");
+    machine.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn managed_processes_come_back_with_their_output() {
+    let machine = Machine::boot().await;
+    let spawn = async |id: &str, script: &str, terminal| {
+        let spec = ProcessSpec {
+            id: id.parse().expect("id"),
+            argv: ["bash", "-c", script].map(str::to_owned).into(),
+            env: Default::default(),
+            directory: None,
+            terminal,
+        };
+        machine.runtime.spawn(&machine.id, spec.clone()).await.expect("started");
+        spec.id
+    };
+    let echo = "echo up; while read line; do echo got $line; done; sleep 3000 & exit 3";
+    let plain = spawn("proc-1", echo, None).await;
+    let size = createos_sdk::wire::PtySize::new(33, 90);
+    let typed = spawn("proc-2", "stty size; exec bash --norc -i", Some(size)).await;
+    let heard = async |process: &ProcessId, text: &str| {
+        let mut events = machine.runtime.follow(&machine.id, process, 0).await.expect("follow");
+        let mut told = String::new();
+        while !told.contains(text) {
+            match events.next().await {
+                Some(Ok(ProcessEvent::Output { bytes, .. })) => {
+                    told += &String::from_utf8_lossy(&bytes)
+                }
+                other => panic!("{other:?} after {told}"),
+            }
+        }
+        told
+    };
+    let feed = async |process: &ProcessId, text: &'static str| {
+        let patience = Duration::from_secs(5);
+        machine.runtime.feed(&machine.id, process, text.into(), patience).await.expect("room");
+    };
+    feed(&plain, "one\n").await;
+    feed(&typed, "sleep 2000 &\n").await;
+    feed(&typed, "echo $((40 + 2))\n").await;
+    heard(&plain, "got one").await;
+    heard(&typed, "42\r\n").await;
+    save_and_bring_back(&machine).await;
+    assert!(heard(&typed, "42\r\n").await.contains("33 90"), "what was said is kept");
+    feed(&plain, "two\n").await;
+    feed(&typed, "jobs; stty size; echo $((50 + 3))\n").await;
+    assert!(heard(&plain, "got two").await.contains("up\ngot one"));
+    let told = heard(&typed, "53\r\n").await;
+    assert!(told.contains("Running") && told.matches("33 90").count() == 2, "{told}");
+    machine.runtime.control(&machine.id, &plain, Control::CloseInput).await.expect("closed");
+    let status =
+        machine.runtime.status(&machine.id, &plain, When::LeaderEnded).await.expect("ends");
+    assert_eq!(status.exit, Some(ExitReason::Code(3)));
+    assert!(!status.tree_ended);
+    save_and_bring_back(&machine).await;
+    for process in [&plain, &typed] {
+        let end = When::Terminated { grace: Duration::ZERO };
+        let status = machine.runtime.status(&machine.id, process, end).await.expect("ends");
+        assert!(status.tree_ended, "{status:?}");
+    }
+    assert_eq!(machine.run("pgrep -c sleep").await.0, "0\n");
     machine.runtime.shutdown().await;
 }

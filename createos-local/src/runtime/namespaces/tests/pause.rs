@@ -42,6 +42,18 @@ impl Machine {
         self.runtime.usage(&self.id).await.expect("usage").cpu
     }
 
+    /// What ended takes a moment to be gone.
+    async fn until_at_rest(&self) {
+        let init = self.runtime.init_of(&self.id).expect("running");
+        for _ in 0..250 {
+            if agent::is_at_rest(&init).await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("something still runs: {}", self.run("ps -ef").await.0);
+    }
+
     async fn resume(&self, saved: Saved) {
         self.runtime.resume(spec(&self.id), saved).await.expect("resume");
     }
@@ -93,6 +105,7 @@ async fn whatever_is_in_memory_is_kept_and_what_is_not_is_ended() {
         machine.run(clear).await;
     }
     machine.run("echo kept > /root/file; echo kept > /tmp/file").await;
+    machine.until_at_rest().await;
     let saved = pause().await;
     assert_eq!(saved, Saved::Files);
     assert!(machine.runtime.init_of(&machine.id).is_err(), "nothing runs");
@@ -187,6 +200,7 @@ async fn a_fork_has_the_files_and_neither_sees_the_other_s_writes() {
     for saved in [Saved::Frozen, Saved::Files] {
         if saved == Saved::Files {
             machine.run("pkill sleep").await;
+            machine.until_at_rest().await;
         }
         assert_eq!(machine.runtime.pause(&machine.id).await.expect("pause"), saved);
         let child: SandboxId = "sb-00000000000000000000000002".parse().expect("id");
