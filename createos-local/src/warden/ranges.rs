@@ -6,6 +6,7 @@
 use crate::failure::{Context, Failure, Result};
 use crate::layers;
 use crate::sys;
+use std::hash::{Hash, Hasher};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,6 +22,8 @@ const LAST: u32 = 0x7fff_0000;
 pub(crate) struct Ranges {
     data_dir: PathBuf,
     first: u32,
+    /// Which range is taken first.
+    start: u32,
     shown: Vec<Show>,
 }
 
@@ -57,11 +60,12 @@ impl Ranges {
         std::fs::create_dir("mnt").context("create the mount point")?;
 
         let mut refusal: Option<Failure> = None;
-        for first in FIRST {
-            match layers::id_mapping(first, IDS) {
+        let starts = std::iter::once((FIRST[0], scatter(data_dir) % total(FIRST[0])));
+        for (first, start) in starts.chain(FIRST.map(|first| (first, 0))) {
+            let mut ranges =
+                Self { data_dir: data_dir.to_owned(), first, start, shown: Vec::new() };
+            match layers::id_mapping(ranges.base_of(0).unwrap_or(first), IDS) {
                 Ok(_) => {
-                    let shown = Vec::new();
-                    let mut ranges = Self { data_dir: data_dir.to_owned(), first, shown };
                     ranges.show_next()?;
                     return Ok(ranges);
                 }
@@ -77,8 +81,7 @@ impl Ranges {
         let free = self.shown.iter().position(|range| !range.busy);
         let index = free.or_else(|| {
             let next = self.shown.len();
-            let fits = self.base_of(next).is_some_and(|base| base < LAST);
-            (fits && self.show_next().is_ok()).then_some(next)
+            self.show_next().is_ok().then_some(next)
         });
         let index = index.unwrap_or(0);
         self.shown[index].busy = true;
@@ -98,7 +101,8 @@ impl Ranges {
     }
 
     fn base_of(&self, index: usize) -> Option<u32> {
-        self.first.checked_add(IDS.checked_mul(u32::try_from(index).ok()?)?)
+        let (index, total) = (u32::try_from(index).ok()?, total(self.first));
+        (index < total).then(|| self.first + IDS * ((self.start + index) % total))
     }
 
     /// Mounts, once, what sandboxes are layered from with the ids of one more range.
@@ -116,10 +120,23 @@ impl Ranges {
     }
 }
 
+/// How many ranges there are from `first` on.
+fn total(first: u32) -> u32 {
+    (LAST - first) / IDS
+}
+
+/// A number for the engine at `data_dir`, so that engines on one machine do not all begin
+/// with the same ids and share what the kernel counts for them.
+fn scatter(data_dir: &Path) -> u32 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    data_dir.hash(&mut hasher);
+    u32::try_from(hasher.finish() >> 32).unwrap_or(0)
+}
+
 impl Range {
     /// An id that owns the sandbox's user namespace and nothing else: what the kernel
     /// counts against owners is then counted for each sandbox alone.
     pub(crate) fn owner(&self) -> u32 {
-        LAST + u32::try_from(self.index).unwrap_or(0) % IDS
+        LAST + (self.base / IDS) % IDS
     }
 }
