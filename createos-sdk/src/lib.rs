@@ -50,6 +50,7 @@
 //! | use a desktop | [`computer`] |
 //! | delegate one sandbox | [`Sandbox::access_token`], [`Sandbox::with_token`] |
 //! | signal from inside a sandbox | [`local`] |
+//! | show a model no more than so much | [`Command::limit_output`], [`Output::stdout_marked`], [`Files::read_excerpt`] |
 //! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
 //! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
 //! | ask the server how it is | [`Client::health`], [`Client::readiness`], [`Client::whoami`] |
@@ -128,6 +129,7 @@ mod config;
 pub mod device;
 pub mod disk;
 mod error;
+mod excerpt;
 mod exec;
 mod files;
 mod handle;
@@ -159,11 +161,12 @@ pub use self::computer::Computer;
 pub use self::device::Device;
 pub use self::disk::Disk;
 pub use self::error::{Error, ErrorKind, Result};
-pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Gap, Output};
+pub use self::excerpt::{Excerpt, Gap};
+pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Output};
 pub use self::files::{
     DirEntry, DirectorySummary, Download, DownloadDir, DownloadFile, DownloadTo, FileInfo,
-    FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadFile, ReadText, Upload,
-    UploadDir, WriteFile,
+    FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadExcerpt, ReadFile, ReadText,
+    Upload, UploadDir, WriteFile,
 };
 #[cfg(feature = "reqwest012")]
 pub use self::http::HttpClient;

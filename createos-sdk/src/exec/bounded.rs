@@ -1,25 +1,10 @@
 //! The beginning and the end of an output of any length, in constant memory.
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use bytes::Bytes;
 
-/// Where bytes of an output are missing, and how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Gap {
-    /// Offset in what is there: the missing bytes belong before this one.
-    pub at: usize,
-    /// Number of missing bytes.
-    pub bytes: u64,
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes left out", self.bytes)
-    }
-}
+use crate::excerpt::Gap;
 
 /// Keeps the first `head` and the last `tail` bytes of what is pushed.
 #[derive(Debug)]

@@ -96,8 +96,8 @@ impl Command {
 
     /// Keeps no more than the first `head` and the last `tail` bytes of standard output and
     /// as much of standard error, in constant memory however much is written.
-    /// [`Output::stdout_gap`] and [`Output::stderr_gap`] say what is missing and where. The
-    /// command is then followed as a stream, so the stall timeout counts.
+    /// [`Output::stdout_gap`] and [`Output::stderr_gap`] say what is missing and where, and
+    /// [`Output::stdout_marked`] says it in the text. The command is then followed as a stream, so the stall timeout counts.
     ///
     /// It has no effect on [`stream`](Self::stream) and [`status`](Self::status).
     ///

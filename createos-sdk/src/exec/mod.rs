@@ -6,7 +6,6 @@ mod output;
 mod quick;
 mod stream;
 
-pub use self::bounded::Gap;
 pub use self::command::Command;
 pub use self::output::{ExitStatus, Output};
 pub use self::stream::{ExecEvent, ExecStream};

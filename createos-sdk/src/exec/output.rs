@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use tokio::time::Instant;
 
-use super::bounded::{Bounded, Gap};
+use super::bounded::Bounded;
 use super::stream::{ExecEvent, ExecStream};
 use crate::error::{Error, ErrorKind, Result};
+use crate::excerpt::{Gap, marked};
 use crate::wire::ExecAnswer;
 
 /// How a command ended.
@@ -107,6 +108,19 @@ impl Output {
         String::from_utf8_lossy(&self.stdout)
     }
 
+    /// Standard output as text in which marks stand where something was left out or is not
+    /// text, as [`Excerpt::marked`](crate::Excerpt::marked) has them.
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// let out = sandbox.command("make").limit_output(8 << 10, 64 << 10).await?;
+    /// let for_the_model = format!("{}\n{}{}", out.status, out.stdout_marked(), out.stderr_marked());
+    /// # Ok(()) }
+    /// ```
+    pub fn stdout_marked(&self) -> Cow<'_, str> {
+        marked(&self.stdout, self.stdout_gap)
+    }
+
     /// Standard error as text. Fails with [`ErrorKind::Protocol`] when it is not UTF-8.
     pub fn stderr_str(&self) -> Result<&str> {
         as_text("standard error", &self.stderr)
@@ -115,6 +129,11 @@ impl Output {
     /// Standard error as text, with `U+FFFD` for what is not UTF-8.
     pub fn stderr_lossy(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.stderr)
+    }
+
+    /// Standard error as text with marks, like [`stdout_marked`](Self::stdout_marked).
+    pub fn stderr_marked(&self) -> Cow<'_, str> {
+        marked(&self.stderr, self.stderr_gap)
     }
 
     /// This output if the command was started and ended with 0, else an error of kind

@@ -27,6 +27,7 @@ const MISSING: i32 = 44;
 const NOT_A_DIRECTORY: i32 = 45;
 const IN_THE_WAY: i32 = 46;
 const NOT_EMPTY: i32 = 47;
+const NOT_A_FILE: i32 = 48;
 
 type Parse<T> = fn(&[u8]) -> Option<T>;
 
@@ -135,6 +136,7 @@ pub(super) async fn run(
         MISSING => (ErrorKind::NotFound, "does not exist"),
         NOT_A_DIRECTORY => (ErrorKind::InvalidArgument, "is not a directory"),
         IN_THE_WAY => (ErrorKind::Conflict, "cannot be done: something else has the name"),
+        NOT_A_FILE => (ErrorKind::InvalidArgument, "is not a file"),
         NOT_EMPTY => (ErrorKind::Conflict, "is a directory that is not empty"),
         _ => return output.ensure_success_of(operation),
     };
@@ -171,7 +173,7 @@ fn escaped(path: &[u8]) -> String {
 }
 
 /// Reads what `od -v -A n -t x1` wrote.
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.split(u8::is_ascii_whitespace).filter(|digits| !digits.is_empty());
     digits
         .map(|digits| match digits {

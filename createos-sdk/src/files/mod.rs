@@ -2,6 +2,7 @@
 
 mod directory;
 mod download;
+mod excerpt;
 mod guest;
 mod info;
 mod pack;
@@ -16,6 +17,7 @@ use crate::sandbox::Sandbox;
 
 pub use self::directory::{DirectorySummary, DownloadDir, UploadDir};
 pub use self::download::{Download, DownloadFile, DownloadTo};
+pub use self::excerpt::ReadExcerpt;
 pub use self::guest::FileOperation;
 pub use self::info::{DirEntry, FileInfo, FileKind};
 pub use self::progress::Progress;
@@ -70,6 +72,19 @@ impl Files {
     /// Reads a whole file as text. A file that is not UTF-8 is an error, not altered.
     pub fn read_string(&self, path: impl Into<String>) -> ReadText {
         ReadText::new(self.read(path))
+    }
+
+    /// Reads no more than the first `head` and the last `tail` bytes of a file of any length, in
+    /// constant memory and traffic. See [`ReadExcerpt`].
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// let log = sandbox.files().read_excerpt("/var/log/build.log", 2 << 10, 16 << 10).await?;
+    /// println!("{}", log.marked());
+    /// # Ok(()) }
+    /// ```
+    pub fn read_excerpt(&self, path: impl AsRef<[u8]>, head: usize, tail: usize) -> ReadExcerpt {
+        ReadExcerpt::new(self.sandbox.clone(), path.as_ref().to_vec(), head, tail)
     }
 
     /// Opens a file as a stream, in constant memory.

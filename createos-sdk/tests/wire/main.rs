@@ -6,6 +6,7 @@
 mod blocking;
 mod computer;
 mod errors;
+mod excerpts;
 mod exec;
 mod files;
 mod golden;

@@ -152,6 +152,7 @@ fn every_call_is_a_small_future() {
     checks(files.download_dir("/x", "x"));
     checks(files.list("/x"));
     checks(files.rename("/x", "/y"));
+    checks(files.read_excerpt("/x", 1, 1));
     checks(sandbox.tunnel(1).connect());
     checks(sandbox.tunnel(1).listen("127.0.0.1:0"));
     checks(sandbox.http(1).get("/"));
