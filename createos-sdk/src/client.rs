@@ -67,6 +67,14 @@ impl Client {
         Self::builder().build()
     }
 
+    /// Whether the environment names a credential or an address: whether
+    /// [`from_env`](Self::from_env) has anything to go by. A blank variable counts as unset.
+    ///
+    /// For programs that otherwise run sandboxes on this machine.
+    pub fn is_configured_by_env() -> bool {
+        config::is_set(&|name| std::env::var(name).ok())
+    }
+
     /// Starts the configuration of a client.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()

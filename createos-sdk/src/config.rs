@@ -38,6 +38,12 @@ fn variable(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> 
     env(name).filter(|value| !value.trim().is_empty())
 }
 
+/// Whether the environment says who is asking or where.
+pub(crate) fn is_set(env: &dyn Fn(&str) -> Option<String>) -> bool {
+    let mut names = KEY_VARIABLES.into_iter().chain([BASE_URL_VARIABLE]);
+    names.any(|name| variable(env, name).is_some())
+}
+
 /// The credential from what the builder was given and the environment.
 pub(crate) fn credential(
     api_key: Option<&Secret>,
@@ -157,6 +163,19 @@ mod tests {
             key_of(credential(None, Some(&given), &both).unwrap()),
             Some(("x-access-token", "given".to_owned()))
         );
+    }
+
+    #[test]
+    fn the_environment_is_set_when_one_variable_is_not_blank() {
+        assert!(!is_set(&env(&[])));
+        assert!(!is_set(&env(&[("CREATEOS_API_KEY", " "), ("CREATEOS_SANDBOX_BASE_URL", "")])));
+        for set in [
+            &[("CREATEOS_API_KEY", "k")][..],
+            &[("CREATEOS_SANDBOX_API_KEY", "k")],
+            &[("CREATEOS_API_KEY", ""), ("CREATEOS_SANDBOX_BASE_URL", "http://127.0.0.1:1")],
+        ] {
+            assert!(is_set(&env(set)), "{set:?}");
+        }
     }
 
     #[test]

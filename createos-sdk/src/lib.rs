@@ -25,7 +25,8 @@
 //! [`Client::from_env`] reads `CREATEOS_API_KEY` (or `CREATEOS_SANDBOX_API_KEY`) and
 //! `CREATEOS_SANDBOX_BASE_URL`; [`Client::builder`] sets the same and more by hand, and wins.
 //! Without an address it is the hosted control plane. Plain `http` is for this machine only.
-//! A client is cheap to clone, and its clones share connections.
+//! [`Client::is_configured_by_env`] says whether the environment names anything. A client is
+//! cheap to clone, and its clones share connections.
 //!
 //! # Calls
 //!
