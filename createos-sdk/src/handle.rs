@@ -37,6 +37,16 @@ impl<I, V> Handle<I, V> {
         &self.0.client
     }
 
+    /// The same thing reached through another client. Clones of the two do not share views.
+    pub(crate) fn with_client(&self, client: Client) -> Self
+    where
+        I: Clone,
+    {
+        let view = RwLock::new(self.view());
+        let (collection, id) = (self.0.collection, self.id().clone());
+        Self(Arc::new(Shared { client, collection, id, view }))
+    }
+
     pub(crate) fn view(&self) -> Option<Arc<V>> {
         self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

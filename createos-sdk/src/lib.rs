@@ -51,8 +51,10 @@
 //! | use a desktop | [`computer`] |
 //! | delegate one sandbox | [`Sandbox::access_token`], [`Sandbox::with_token`] |
 //! | signal from inside a sandbox | [`local`] |
+//! | never leave anything behind: sandboxes, networks, disks, templates, processes | [`CreateSandbox::guarded`], [`SpawnProcess::guarded`], [`Guard`] |
+//! | never make a sandbox twice | [`CreateSandbox::adopt`] |
+//! | wait until it can be used | [`Tunnel::wait_until_open`], [`Sandbox::wait_until_joined`], [`Sandbox::wait_until_mounted`] |
 //! | show a model no more than so much | [`Command::limit_output`], [`Output::stdout_marked`], [`Files::read_excerpt`] |
-//! | never leave one behind, or make it twice | [`CreateSandbox::guarded`], [`Sandbox::guard`], [`CreateSandbox::adopt`] |
 //! | see what can be ordered | [`Client::shapes`], [`Client::rootfs`] |
 //! | ask the server how it is | [`Client::health`], [`Client::readiness`], [`Client::whoami`] |
 //!
@@ -133,6 +135,7 @@ mod error;
 mod excerpt;
 mod exec;
 mod files;
+mod guard;
 mod handle;
 mod http;
 mod id;
@@ -169,6 +172,7 @@ pub use self::files::{
     FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadExcerpt, ReadFile, ReadText,
     Upload, UploadDir, WriteFile,
 };
+pub use self::guard::{Guard, Guardable, Guarded};
 #[cfg(feature = "reqwest012")]
 pub use self::http::HttpClient;
 pub use self::id::{
@@ -184,15 +188,14 @@ pub use self::process::{
     Attach, Process, ProcessEvent, ProcessExit, ProcessStdin, ProcessStream, SpawnProcess,
     TerminateProcess, WaitProcess,
 };
-pub use self::sandbox::{
-    ChangeState, CreateSandbox, ForkSandbox, Guarded, Sandbox, SandboxGuard, WaitUntil,
-};
+pub use self::sandbox::{ChangeState, CreateSandbox, ForkSandbox, Sandbox, WaitUntil};
 pub use self::secret::Secret;
 pub use self::template::Template;
 pub use self::terminal::{OpenTerminal, Terminal, TerminalReader, TerminalResizer, TerminalWriter};
 pub use self::time::Timestamp;
 pub use self::tunnel::{
     GuestHttp, GuestRequest, GuestResponse, Tunnel, TunnelEvent, TunnelListener, TunnelStream,
+    WaitUntilOpen,
 };
 pub use self::wait::Condition;
 
@@ -215,7 +218,7 @@ pub use self::wait::Condition;
 /// A guard that is closed twice, or used after it gave the sandbox away:
 ///
 /// ```compile_fail,E0382
-/// # async fn run(guard: createos_sdk::SandboxGuard) {
+/// # async fn run(guard: createos_sdk::Guard<createos_sdk::Sandbox>) {
 /// let sandbox = guard.keep();
 /// guard.close().await;
 /// # }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::options::RequestOptions;
-use crate::wait::Polls;
+use crate::wait::{FIRST_POLL, Polls};
 
 /// What is waited for, and how long.
 #[derive(Debug, Clone)]
@@ -42,12 +43,24 @@ impl Poll {
     /// Asks until `ask` breaks with an answer. `Continue` says what was seen instead; passing
     /// failures do not end the wait, others do. The budget is never exceeded, and a last
     /// question is asked shortly before it ends.
-    pub(crate) async fn until<T, F>(&self, mut ask: impl FnMut(RequestOptions) -> F) -> Result<T>
+    pub(crate) async fn until<T, F>(&self, ask: impl FnMut(RequestOptions) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<ControlFlow<T, String>>>,
+    {
+        self.until_from(FIRST_POLL, ask).await
+    }
+
+    /// Like [`until`](Self::until), with another pause after the first question.
+    pub(crate) async fn until_from<T, F>(
+        &self,
+        first: Duration,
+        mut ask: impl FnMut(RequestOptions) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<ControlFlow<T, String>>>,
     {
         let budget = self.options.deadline.map_or(self.budget, |limit| limit.min(self.budget));
-        let mut polls = Polls::new(budget);
+        let mut polls = Polls::paced(first, budget);
         let mut last = Last::default();
         loop {
             let options = self.options.clone().deadline(polls.ask());
@@ -62,6 +75,39 @@ impl Poll {
                 let facts = self.facts(polls.count, polls.elapsed());
                 return Err(Error::new(ErrorKind::Timeout, message).in_call(&facts));
             }
+        }
+    }
+
+    /// Tries until it is not refused with a conflict. A refusal that lasts is what it ends with.
+    pub(crate) async fn past_conflict<F>(
+        &self,
+        mut attempt: impl FnMut(RequestOptions) -> F,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let refusal = Mutex::new(None);
+        let ended = self
+            .until(|options| {
+                let attempt = attempt(options);
+                let refusal = &refusal;
+                async move {
+                    match attempt.await {
+                        Err(error) if error.kind() == ErrorKind::Conflict => {
+                            let message = error.message().to_owned();
+                            *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            Ok(ControlFlow::Continue(message))
+                        }
+                        done => done.map(ControlFlow::Break),
+                    }
+                }
+            })
+            .await;
+        match (ended, refusal.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+            (Err(error), Some(refused)) if error.kind() == ErrorKind::Timeout => Err(refused),
+            // An attempt whose answer did not come may have worked.
+            (Err(error), None) if error.kind() == ErrorKind::Timeout => Err(error.with_acted(true)),
+            (ended, _) => ended,
         }
     }
 
@@ -125,6 +171,32 @@ mod tests {
         assert_eq!(error.message(), "not there after 10s; last: pending");
         assert_eq!((error.operation(), error.resource()), (Some("test.wait"), Some("x-1")));
         assert_eq!(started.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_tried_again_and_one_that_lasts_is_told() {
+        let tried = Cell::new(0);
+        let refused = |until| {
+            let tried = &tried;
+            move |_| {
+                tried.set(tried.get() + 1);
+                let over = tried.get() >= until;
+                async move { if over { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, "in use")) } }
+            }
+        };
+        poll(Duration::from_secs(10)).past_conflict(refused(4)).await.unwrap();
+        assert_eq!(tried.get(), 4);
+        let started = Instant::now();
+        let error = poll(Duration::from_secs(10)).past_conflict(refused(u32::MAX)).await;
+        assert_eq!(error.unwrap_err().message(), "in use");
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+
+        let unanswered = |_| async { Err(Error::new(ErrorKind::Connection, "no answer")) };
+        let error = poll(Duration::from_secs(10)).past_conflict(unanswered).await.unwrap_err();
+        assert_eq!((error.kind(), error.may_have_acted()), (ErrorKind::Timeout, true));
+        let forbidden = |_| async { Err(Error::new(ErrorKind::PermissionDenied, "")) };
+        let error = poll(Duration::from_secs(10)).past_conflict(forbidden).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::wire::{SandboxStatus, SandboxView};
 
-const FIRST_POLL: Duration = Duration::from_millis(250);
+pub(crate) const FIRST_POLL: Duration = Duration::from_millis(250);
 const SLOWEST_POLL: Duration = Duration::from_secs(2);
 /// Bounds of what is kept of the budget for the last question.
 const LAST_POLL: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
@@ -141,9 +141,14 @@ pub(crate) struct Polls {
 
 impl Polls {
     pub(crate) fn new(budget: Duration) -> Self {
+        Self::paced(FIRST_POLL, budget)
+    }
+
+    /// With this pause after the first question.
+    pub(crate) fn paced(pause: Duration, budget: Duration) -> Self {
         let now = Instant::now();
         let (started, asked, slowest) = (now, now, Duration::ZERO);
-        Self { started, budget, pause: FIRST_POLL, slowest, asked, is_last: false, count: 0 }
+        Self { started, budget, pause, slowest, asked, is_last: false, count: 0 }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -26,8 +26,8 @@ const LONGEST: usize = 8 << 20;
 /// # Errors
 ///
 /// `InvalidArgument`: the path is not absolute, has a NUL or `..`, or names something that is
-/// no file; or the excerpt is longer than 8 MiB, for which there is
-/// [`Files::download`](super::Files::download). `NotFound`: nothing is there. `Conflict`: the
+/// no file; or the excerpt is longer than 8 MiB; from a MiB on,
+/// [`Files::download`](super::Files::download) is the faster way. `NotFound`: nothing is there. `Conflict`: the
 /// sandbox is not running. `CommandFailed`: anything else, in the words of the tool. Reading
 /// changes nothing, so it is safe to repeat.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //! output.
 
 mod attach;
+mod guard;
 mod quick;
 mod spawn;
 mod stdin;
@@ -82,8 +83,8 @@ impl fmt::Display for ProcessExit {
 /// [`Sandbox::process`].
 ///
 /// Cheap to clone; clones share the last-seen view. It is an id and a sandbox: dropping it, or
-/// anything made from it, never ends the process. It runs until it ends by itself or is
-/// [terminated](Self::terminate).
+/// anything made from it but a [`Guard`](crate::Guard), never ends the process. It runs until
+/// it ends by itself or is [terminated](Self::terminate).
 ///
 /// ```no_run
 /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {

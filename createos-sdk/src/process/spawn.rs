@@ -8,6 +8,7 @@ use reqwest::Method;
 use super::Process;
 use crate::check;
 use crate::error::{Error, Result};
+use crate::guard::Guarded;
 use crate::options::RequestOptions;
 use crate::pending::Pending;
 use crate::sandbox::Sandbox;
@@ -95,6 +96,24 @@ impl SpawnProcess {
     pub fn with(mut self, options: RequestOptions) -> Self {
         self.options = self.options.overlaid(options);
         self
+    }
+
+    /// Starts the process under a guard that [terminates](Process::terminate) it when dropped,
+    /// also when this call itself is given up half-way: a server inside for as long as it is
+    /// needed.
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// let server = sandbox.spawn("python3").args(["-m", "http.server", "8000"]).guarded().await?;
+    /// sandbox.tunnel(8000).wait_until_open().await?;
+    /// println!("{}", sandbox.http(8000).get("/").await?.text().await?);
+    /// server.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn guarded(self) -> Guarded<Process> {
+        Guarded::new(self.sandbox.client().clone(), move |client| {
+            Self { sandbox: self.sandbox.with_client(client), ..self }.into_future()
+        })
     }
 
     fn check(&self) -> Result<()> {

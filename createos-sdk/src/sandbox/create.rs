@@ -74,7 +74,8 @@ impl CreateSandbox {
         self
     }
 
-    /// Joins a private network, by id.
+    /// Joins a private network, by id. It has an address there some seconds after it runs: see
+    /// [`Sandbox::wait_until_joined`].
     pub fn network(self, id: impl Into<NetworkId>) -> Self {
         self.network_named(id.into().as_str())
     }
@@ -85,7 +86,8 @@ impl CreateSandbox {
         self
     }
 
-    /// Mounts a disk at an absolute path.
+    /// Mounts a disk at an absolute path. It is mounted some seconds after the sandbox runs: see
+    /// [`Sandbox::wait_until_mounted`].
     pub fn disk(self, id: impl Into<DiskId>, mount_path: impl Into<String>) -> Self {
         self.mount(id.into(), mount_path.into(), None)
     }

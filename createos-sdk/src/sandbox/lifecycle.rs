@@ -7,10 +7,10 @@ use std::time::Duration;
 use reqwest::Method;
 use tokio::time::{Instant, sleep};
 
-use super::guard::Guarded;
 use super::{Sandbox, WaitUntil};
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::Guarded;
 use crate::options::RequestOptions;
 use crate::pending::Pending;
 use crate::secret::Secret;
@@ -265,7 +265,7 @@ impl ForkSandbox {
 
     /// Makes the child under a guard that destroys it when dropped, also when this call itself
     /// is given up half-way.
-    pub fn guarded(self) -> Guarded {
+    pub fn guarded(self) -> Guarded<Sandbox> {
         Guarded::new(self.sandbox.client().clone(), move |client| {
             Self { sandbox: self.sandbox.with_client(client), ..self }.into_future()
         })

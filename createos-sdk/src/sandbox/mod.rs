@@ -28,7 +28,6 @@ use crate::wait::Condition;
 use crate::wire::{CreatedSandbox, DestroyedSandbox, SandboxStatus, SandboxView};
 
 pub use self::create::CreateSandbox;
-pub use self::guard::{Guarded, SandboxGuard};
 pub use self::lifecycle::{ChangeState, ForkSandbox};
 pub use self::wait::WaitUntil;
 
@@ -68,7 +67,7 @@ impl Sandbox {
     }
 
     /// The same sandbox reached through another client. Clones of the two do not share views.
-    fn with_client(&self, client: Client) -> Self {
+    pub(crate) fn with_client(&self, client: Client) -> Self {
         Self::with(client, self.0.id.clone(), self.0.created.clone(), self.view())
     }
 

@@ -13,6 +13,7 @@ use reqwest::Method;
 use crate::check;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::{self, Ends, Guard, Guarded};
 use crate::handle::Handle;
 use crate::id::TemplateId;
 use crate::operation::Operation;
@@ -93,6 +94,12 @@ impl Template {
         self.0.acknowledged("template.delete", Method::DELETE, &[])
     }
 
+    /// Removes this template when the guard is dropped; sandboxes made from it go on. See
+    /// [`Guard`].
+    pub fn guard(&self) -> Guard<Self> {
+        Guard::new(self.clone())
+    }
+
     /// What its build wrote, whole or while it is written (api.md 5.8).
     pub fn logs(&self) -> TemplateLogs {
         TemplateLogs::new(self.clone())
@@ -101,6 +108,21 @@ impl Template {
     /// Waits until it is built. See [`WaitUntilReady`].
     pub fn wait_until_ready(&self) -> WaitUntilReady {
         WaitUntilReady { template: self.clone(), budget: BUDGET, options: RequestOptions::new() }
+    }
+}
+
+impl Ends for Template {
+    fn client(&self) -> &Client {
+        self.0.client()
+    }
+
+    fn with_client(&self, client: Client) -> Self {
+        Self(self.0.with_client(client))
+    }
+
+    fn end(&self) -> Pending<()> {
+        let template = self.clone();
+        Pending::new(async move { guard::or_gone(template.delete().await) })
     }
 }
 
@@ -176,7 +198,8 @@ impl IntoFuture for WaitUntilReady {
 ///
 /// `InvalidArgument`: the Dockerfile is empty, longer than 64 KiB, or breaks a rule of api.md
 /// 6.8. `Conflict`: the name is taken. `PaymentRequired`, `PermissionDenied`, `RateLimited`:
-/// credit, quota, too many builds at once.
+/// credit, quota, too many builds at once. After an error that
+/// [may have acted](Error::may_have_acted) look for the name before creating it again.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until awaited"]
 pub struct CreateTemplate {
@@ -196,6 +219,12 @@ impl CreateTemplate {
     pub fn with(mut self, options: RequestOptions) -> Self {
         self.options = self.options.overlaid(options);
         self
+    }
+
+    /// Creates the template under a guard that removes it when dropped, built or not, also
+    /// when this call itself is given up half-way. See [`Guard`].
+    pub fn guarded(self) -> Guarded<Template> {
+        Guarded::new(self.client.clone(), move |client| Self { client, ..self }.into_future())
     }
 
     fn check(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod http;
 mod listener;
+mod open;
 mod relay;
 mod stream;
 
@@ -22,6 +23,7 @@ use crate::transport::upgrade::Upgrade;
 
 pub use self::http::{GuestHttp, GuestRequest, GuestResponse};
 pub use self::listener::{TunnelEvent, TunnelListener};
+pub use self::open::WaitUntilOpen;
 pub use self::stream::TunnelStream;
 
 type Observer = Arc<dyn Fn(TunnelEvent) + Send + Sync>;
@@ -47,7 +49,7 @@ type Observer = Arc<dyn Fn(TunnelEvent) + Send + Sync>;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[must_use = "nothing is sent until connect or listen is awaited"]
+#[must_use = "nothing is sent until connect, listen or wait_until_open is awaited"]
 pub struct Tunnel {
     sandbox: Sandbox,
     port: u16,
@@ -81,10 +83,15 @@ impl Tunnel {
     /// `InvalidArgument`: port 0. `Conflict`: the sandbox is not running. `NotFound`: there is
     /// no such sandbox. `Server` with status 502: nothing listens on the port; other servers
     /// open the connection and close it at once. Opening leaves nothing behind, so every
-    /// failure is safe to repeat.
+    /// failure is safe to repeat: [`wait_until_open`](Self::wait_until_open) does that.
     pub fn connect(&self) -> Pending<TunnelStream> {
         let this = self.clone();
         Pending::new(async move { this.open().await })
+    }
+
+    /// Waits until something listens on the port. See [`WaitUntilOpen`].
+    pub fn wait_until_open(&self) -> WaitUntilOpen {
+        WaitUntilOpen::new(self.clone())
     }
 
     async fn open(&self) -> Result<TunnelStream> {

@@ -5,6 +5,7 @@
 #[cfg(feature = "blocking")]
 mod blocking;
 mod computer;
+mod endings;
 mod errors;
 mod excerpts;
 mod exec;
@@ -19,6 +20,7 @@ mod observation;
 mod own_http;
 mod processes;
 mod proxied;
+mod readiness;
 mod resources;
 mod retries;
 mod safety;

@@ -67,6 +67,9 @@ fn types_can_be_shared_moved_and_stored() {
     handle::<createos_sdk::Device>();
     handle::<createos_sdk::ChangeState>();
     handle::<createos_sdk::ForkSandbox>();
+    handle::<createos_sdk::network::CreateNetwork>();
+    handle::<createos_sdk::disk::CreateDisk>();
+    value::<createos_sdk::Guard<Sandbox>>();
     stream::<Pending<()>>();
     stream::<Terminal>();
     stream::<TerminalReader>();
@@ -129,6 +132,7 @@ fn every_call_is_a_small_future() {
     checks(client.create_sandbox("s"));
     checks(client.create_sandbox("s").guarded());
     checks(client.create_network("n"));
+    checks(client.create_network("n").guarded());
     checks(client.create_template("t", "FROM x"));
     checks(sandbox.pause());
     checks(sandbox.fork());
@@ -153,6 +157,9 @@ fn every_call_is_a_small_future() {
     checks(files.list("/x"));
     checks(files.rename("/x", "/y"));
     checks(files.read_excerpt("/x", 1, 1));
+    checks(sandbox.wait_until_joined("n"));
+    checks(sandbox.wait_until_mounted("/x"));
+    checks(sandbox.tunnel(1).wait_until_open());
     checks(sandbox.tunnel(1).connect());
     checks(sandbox.tunnel(1).listen("127.0.0.1:0"));
     checks(sandbox.http(1).get("/"));
