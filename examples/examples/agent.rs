@@ -10,8 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use createos_sdk::ErrorKind::{InvalidArgument, NotFound, Timeout};
-use createos_sdk::{Client, Gap, RequestOptions, Sandbox};
-use futures::TryStreamExt;
+use createos_sdk::{Client, RequestOptions, Sandbox};
 
 /// What a model may ask for.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ trait Model {
     async fn next(&mut self, heard: &str) -> examples::Result<Turn>;
 }
 
-/// A model reads no more than this of a file, or of each end of an output.
+/// A model reads no more than this of each end of a file or an output.
 const BOUND: usize = 400;
 
 #[tokio::main]
@@ -71,32 +70,17 @@ async fn call(sandbox: &Sandbox, tool: Tool) -> createos_sdk::Result<String> {
             let shell = sandbox.command("sh").args(["-c", command]).limit_output(BOUND, BOUND);
             let output =
                 shell.with(RequestOptions::new().deadline(Duration::from_secs(30))).await?;
-            let stdout = marked(&output.stdout, output.stdout_gap);
-            Ok(format!("{}\n{stdout}{}", output.status, marked(&output.stderr, output.stderr_gap)))
+            Ok(format!("{}\n{}{}", output.status, output.stdout_marked(), output.stderr_marked()))
         }
         Tool::Read { path } => {
-            let mut file = sandbox.files().download(path).await?;
-            let mut content = Vec::new();
-            while content.len() < BOUND
-                && let Some(piece) = file.try_next().await?
-            {
-                content.extend_from_slice(&piece);
-            }
-            content.truncate(BOUND);
-            Ok(String::from_utf8_lossy(&content).into_owned())
+            let excerpt = sandbox.files().read_excerpt(path, BOUND, BOUND).await?;
+            Ok(excerpt.marked().into_owned())
         }
         Tool::Write { path, content } => {
             sandbox.files().write(path, content).await?;
             Ok(format!("{} bytes written", content.len()))
         }
     }
-}
-
-/// Output with a mark where something was left out.
-fn marked(bytes: &[u8], gap: Option<Gap>) -> String {
-    let (head, tail) = bytes.split_at(gap.map_or(bytes.len(), |gap| gap.at));
-    let gap = gap.map(|gap| format!(" [{gap}] ")).unwrap_or_default();
-    format!("{}{gap}{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail))
 }
 
 /// Writes a program with a mistake, sees it fail, looks at it, and mends it.

@@ -25,13 +25,21 @@ async fn disk(client: Client) -> examples::Result {
     println!("bucket {} at {}", config.bucket, config.endpoint);
     let name = format!("example-{}", std::process::id());
     // The server tries the bucket at once, and keeps the keys: no sandbox ever sees them.
-    let disk = client.create_disk(&name, config, credentials).await?;
+    // Guarded: the disk is removed whatever comes of it; the bucket and what is in it stay.
+    let disk = client.create_disk(&name, config, credentials).guarded().await?;
     println!("disk {name}");
-    let outcome = share(&client, &disk, &format!("{MOUNT}/{name}.txt")).await;
-    // The disk is removed whatever came of it; the bucket and what is in it stay.
-    let removed = disk.delete().await;
-    outcome?;
-    removed?;
+    let path = format!("{MOUNT}/{name}.txt");
+
+    let writer = client.create_sandbox("s-1vcpu-1gb").guarded().await?;
+    write(&writer, &disk, &path).await?;
+    writer.close().await?;
+
+    let creating = client.create_sandbox("s-1vcpu-1gb").disk(disk.id().clone(), MOUNT);
+    let reader = creating.guarded().await?;
+    print!("the reader found: {}", read(&reader, &path).await?);
+    reader.close().await?;
+
+    disk.close().await?;
     println!("disk removed");
     Ok(())
 }
@@ -47,20 +55,6 @@ fn bucket() -> (DiskConfig, DiskCredentials) {
     (config, DiskCredentials::new(access_key, secret_key))
 }
 
-async fn share(client: &Client, disk: &Disk, path: &str) -> examples::Result {
-    let writer = client.create_sandbox("s-1vcpu-1gb").guarded().await?;
-    let written = write(&writer, disk, path).await;
-    // A disk goes after the sandboxes that have it.
-    writer.close().await?;
-    written?;
-
-    let reader = client.create_sandbox("s-1vcpu-1gb").guarded().await?;
-    let found = read(&reader, disk, path).await;
-    reader.close().await?;
-    print!("the reader found: {}", found?);
-    Ok(())
-}
-
 async fn write(sandbox: &Sandbox, disk: &Disk, path: &str) -> examples::Result {
     sandbox.attach_disk(disk.id(), MOUNT).await?;
     for row in sandbox.disks().await? {
@@ -74,10 +68,10 @@ async fn write(sandbox: &Sandbox, disk: &Disk, path: &str) -> examples::Result {
     Ok(())
 }
 
-async fn read(sandbox: &Sandbox, disk: &Disk, path: &str) -> examples::Result<String> {
-    sandbox.attach_disk(disk.id(), MOUNT).await?;
+async fn read(sandbox: &Sandbox, path: &str) -> examples::Result<String> {
+    // It was given when the sandbox was created, and is there some seconds after.
+    sandbox.wait_until_mounted(MOUNT).await?;
     let output = sandbox.command("cat").arg(path).await?.ensure_success()?;
     sandbox.command("rm").arg(path).await?.ensure_success()?;
-    sandbox.detach_disk(disk.id(), MOUNT).await?;
     Ok(output.stdout_str()?.to_owned())
 }

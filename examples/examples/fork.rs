@@ -10,7 +10,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use createos_sdk::{Client, RequestOptions, Sandbox, SandboxGuard};
+use createos_sdk::{Client, Guard, RequestOptions, Sandbox};
 use futures::future::join_all;
 
 const WAYS: [&str; 3] = ["gzip -1", "gzip -9", "xz -9"];
@@ -57,7 +57,7 @@ async fn fork(client: Client) -> examples::Result {
 struct Attempt {
     way: &'static str,
     size: u64,
-    sandbox: SandboxGuard,
+    sandbox: Guard<Sandbox>,
 }
 
 async fn attempt(source: &Sandbox, way: &'static str) -> examples::Result<Attempt> {

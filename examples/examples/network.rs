@@ -7,8 +7,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use createos_sdk::{Client, Network, Sandbox};
-use tokio::time::{sleep, timeout};
+use createos_sdk::{Client, Sandbox};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -17,70 +18,38 @@ async fn main() -> ExitCode {
 
 async fn network(client: Client) -> examples::Result {
     let name = format!("example-{}", std::process::id());
-    let network = client.create_network(&name).await?;
+    // Guarded: the network goes after its members, whatever comes of it.
+    let network = client.create_network(&name).guarded().await?;
     println!("network {name}");
-    // It is removed whatever comes of it, and only then is told what came of it.
-    let outcome = with_two_sandboxes(&client, &network).await;
-    let removed = network.delete().await;
-    outcome?;
-    removed?;
-    println!("network removed");
-    Ok(())
-}
-
-async fn with_two_sandboxes(client: &Client, network: &Network) -> examples::Result {
     let create = || client.create_sandbox("s-1vcpu-1gb").network(network.id().clone()).guarded();
-    let (server, visitor) = tokio::try_join!(create().into_future(), create().into_future())?;
-    let outcome = talk(&server, &visitor, network).await;
-    // A network goes after its members.
-    server.close().await?;
-    visitor.close().await?;
-    outcome
-}
-
-async fn talk(server: &Sandbox, visitor: &Sandbox, network: &Network) -> examples::Result {
-    println!("their addresses on it: {}", addresses(network).await?.join(", "));
+    let (server, visitor) = tokio::try_join!(create(), create())?;
+    for member in [&server, &visitor] {
+        let address = member.wait_until_joined(network.id()).await?;
+        println!("{} has the address {address} on it", member.id());
+    }
 
     server.files().write("/srv/greeting", "hello from the other sandbox\n").await?;
     let serve = ["-m", "http.server", "--directory", "/srv", "8000"];
-    let mut serving = server.command("python3").args(serve).status();
-    tokio::select! {
-        greeting = fetch(visitor, format!("http://{}.fc.local:8000/greeting", server.id())) => {
-            print!("the visitor read: {}", greeting?);
-        }
-        ended = &mut serving => return Err(format!("the server ended: {}", ended?).into()),
-    }
+    let serving = server.spawn("python3").args(serve).guarded().await?;
+    server.tunnel(8000).wait_until_open().budget(PATIENCE).await?;
+    let url = format!("http://{}.fc.local:8000/greeting", server.id());
+    print!("the visitor read: {}", fetch(&visitor, &url).await?);
+    serving.close().await?;
 
     // Whoever has left is not heard any more.
     visitor.detach_network(network.id()).await?;
     println!("members after one has left: {}", network.refresh().await?.members.len());
+
+    server.close().await?;
+    visitor.close().await?;
+    network.close().await?;
+    println!("network removed");
     Ok(())
 }
 
-/// Addresses are there some seconds after the sandboxes run.
-async fn addresses(network: &Network) -> examples::Result<Vec<String>> {
-    let asking = async {
-        loop {
-            let view = network.refresh().await?;
-            let addresses: Vec<_> = view.members.iter().flat_map(|it| it.ip.clone()).collect();
-            if addresses.len() == 2 {
-                return Ok::<_, createos_sdk::Error>(addresses);
-            }
-            sleep(Duration::from_millis(250)).await;
-        }
-    };
-    Ok(timeout(Duration::from_secs(30), asking).await??)
-}
-
-/// Asks until the server listens.
-async fn fetch(visitor: &Sandbox, url: String) -> examples::Result<String> {
-    let script = format!(
-        "import time, urllib.request, urllib.error\n\
-         for _ in range(100):\n\
-         \x20   try: print(urllib.request.urlopen('{url}', timeout=5).read().decode(), end=''); break\n\
-         \x20   except urllib.error.URLError: time.sleep(0.1)\n\
-         else: raise SystemExit('nobody answers at {url}')\n"
-    );
-    let output = visitor.command("python3").args(["-c", &script]).await?.ensure_success()?;
+async fn fetch(visitor: &Sandbox, url: &str) -> examples::Result<String> {
+    let script = "import sys, urllib.request as web; \
+                  print(web.urlopen(sys.argv[1], timeout=20).read().decode(), end='')";
+    let output = visitor.command("python3").args(["-c", script, url]).await?.ensure_success()?;
     Ok(output.stdout_str()?.to_owned())
 }

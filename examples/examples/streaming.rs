@@ -47,10 +47,7 @@ async fn streaming(client: Client) -> examples::Result {
 
     println!("a million lines, of which the ends are kept:");
     let output = sandbox.command("seq").arg("1000000").limit_output(12, 16).await?;
-    let gap = output.stdout_gap.ok_or("nothing was left out")?;
-    let (head, tail) = output.stdout.split_at(gap.at);
-    let words = |bytes| String::from_utf8_lossy(bytes).trim().replace('\n', " ");
-    println!("  {} [{gap}] {}", words(head), words(tail));
+    println!("  {}", output.stdout_marked().trim_end().replace('\n', "\n  "));
 
     sandbox.close().await?;
     Ok(())

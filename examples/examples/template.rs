@@ -6,9 +6,9 @@
 
 use std::process::ExitCode;
 
+use createos_sdk::Client;
 use createos_sdk::template::BuildEvent;
 use createos_sdk::wire::TemplateStatus;
-use createos_sdk::{Client, Template};
 use futures::TryStreamExt;
 
 /// One `FROM` an allowed base; nothing is copied in, for there is no build context.
@@ -26,18 +26,9 @@ async fn main() -> ExitCode {
 
 async fn template(client: Client) -> examples::Result {
     let name = format!("example-{}", std::process::id());
-    let template = client.create_template(&name, DOCKERFILE).await?;
+    // Guarded: it is removed whatever comes of it; sandboxes that were made from it would go on.
+    let template = client.create_template(&name, DOCKERFILE).guarded().await?;
     println!("template {name}");
-    let outcome = build_and_use(&client, &template).await;
-    // Whatever came of it; sandboxes that were made from it would go on.
-    let removed = template.delete().await;
-    outcome?;
-    removed?;
-    println!("template removed");
-    Ok(())
-}
-
-async fn build_and_use(client: &Client, template: &Template) -> examples::Result {
     let mut log = template.logs().follow().await?;
     while let Some(event) = log.try_next().await? {
         match event {
@@ -56,5 +47,7 @@ async fn build_and_use(client: &Client, template: &Template) -> examples::Result
     let output = sandbox.command("sh").arg("/opt/tools/greet").await?.ensure_success()?;
     print!("a sandbox made from it says: {}", output.stdout_str()?);
     sandbox.close().await?;
+    template.close().await?;
+    println!("template removed");
     Ok(())
 }

@@ -13,10 +13,6 @@ use createos_sdk::{Client, ErrorKind};
 /// What an example gives back.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Naming one of these is choosing another plane than this machine.
-const VARIABLES: [&str; 3] =
-    ["CREATEOS_API_KEY", "CREATEOS_SANDBOX_API_KEY", "CREATEOS_SANDBOX_BASE_URL"];
-
 /// Where an example runs.
 #[derive(Debug)]
 pub struct Plane {
@@ -32,8 +28,7 @@ pub struct Plane {
 ///
 /// A variable that cannot be used; a machine that cannot run sandboxes, with the remedy.
 pub async fn connect() -> Result<Plane> {
-    let is_set = |name| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
-    if VARIABLES.into_iter().any(is_set) {
+    if Client::is_configured_by_env() {
         return Ok(Plane { client: Client::from_env()?, engine: None });
     }
     let engine = Engine::builder().ephemeral().start().await?;

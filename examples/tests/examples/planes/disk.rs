@@ -78,24 +78,30 @@ async fn attach(
     if !world.state().others.contains(disk) {
         return fail(404, "disk not found");
     }
-    let row = json!({
-        "disk_id": disk, "name": "data", "kind": "s3", "mount_path": mount["mount_path"],
-        "config": {"bucket": "createos", "endpoint": "http://127.0.0.1:9000"},
-        "mount_status": "pending"});
-    world.live(&id, |sandbox| sandbox.request["disks"] = json!([row]))?;
+    world.live(&id, |sandbox| sandbox.request["disks"] = json!([mount]))?;
     success(json!({"id": id, "ok": true}))
+}
+
+/// What a disk that was attached, or given at create, looks like.
+fn row(mount: &Value) -> Value {
+    let status = mount.get("mount_status").cloned().unwrap_or("pending".into());
+    json!({
+        "disk_id": mount["disk_id"], "name": "data", "kind": "s3",
+        "mount_path": mount["mount_path"], "mount_status": status,
+        "config": {"bucket": "createos", "endpoint": "http://127.0.0.1:9000"}})
 }
 
 /// What was pending at one look is mounted at the next.
 async fn list(State(world): State<World>, Path(id): Path<String>) -> Answer {
     let rows = world.live(&id, |sandbox| {
-        let rows = sandbox.request["disks"].clone();
+        let disks = sandbox.request["disks"].as_array();
+        let rows: Vec<Value> = disks.into_iter().flatten().map(row).collect();
         if let Some(row) = sandbox.request["disks"].get_mut(0) {
             row["mount_status"] = "mounted".into();
         }
         rows
     })?;
-    page(rows.as_array().map_or(&[], Vec::as_slice))
+    page(&rows)
 }
 
 async fn detach(

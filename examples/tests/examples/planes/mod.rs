@@ -10,6 +10,7 @@ pub(crate) mod disk;
 pub(crate) mod fork;
 pub(crate) mod network;
 pub(crate) mod process;
+mod serving;
 pub(crate) mod template;
 pub(crate) mod terminal;
 pub(crate) mod tunnel;
@@ -18,7 +19,6 @@ mod upgrade;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -31,7 +31,6 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 pub(crate) const KEY: &str = "skp_of_the_tests";
 const CREATED: &str = "2026-08-02T10:00:00Z";
@@ -136,10 +135,6 @@ impl Run {
 /// What becomes of a command.
 enum Outcome {
     Wrote(String),
-    /// It runs for as long as somebody listens.
-    Runs,
-    /// It waits for something that another command does.
-    Waits,
     /// The script of this plane does not know it.
     Unknown,
 }
@@ -289,21 +284,14 @@ async fn exec(
         args: serde_json::from_value(request["args"].clone()).unwrap_or_default(),
         sandbox: id.clone(),
     };
-    let outcome = loop {
-        world.live(&id, |_| ())?;
-        let outcome = (world.guest)(&mut world.state(), &run);
-        match outcome {
-            Outcome::Waits => sleep(Duration::from_millis(10)).await,
-            outcome => break outcome,
-        }
-    };
+    world.live(&id, |_| ())?;
+    let outcome = (world.guest)(&mut world.state(), &run);
     match (outcome, request["stream"] == true) {
         (Outcome::Wrote(text), false) => success(json!({
             "result": {"stdout": text, "stderr": "", "exit_code": 0}, "exec_ms": 1.5})),
         (Outcome::Wrote(text), true) => {
             ndjson(&[json!({"stdout": text}), json!({"exit_code": 0})], true)
         }
-        (Outcome::Runs, true) => ndjson(&[json!({"hb": true})], false),
         _ => {
             let line = format!("{} {:?} in {}", run.program, run.args, run.sandbox);
             world.state().unexpected.push(line);

@@ -1,39 +1,46 @@
 //! Private networks; the members are what the sandboxes say they are on.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
+use super::upgrade::upgrade;
 use super::{
-    Answer, CREATED, Known, Outcome, Plane, Run, Sandbox, World, fail, ok, success, wrote,
+    Answer, CREATED, Known, Outcome, Plane, Run, Sandbox, World, fail, ok, serving, success, wrote,
 };
 
 pub(crate) async fn start() -> Plane {
-    let world = World::new(|known, run| match run.script() {
-        "8000" => {
-            known.here(run).request["serves"] = true.into();
-            Outcome::Runs
-        }
-        script => fetch(known, run, script).unwrap_or(Outcome::Unknown),
-    });
+    start_where(true).await
+}
+
+/// What is started there never listens.
+pub(crate) async fn start_deaf() -> Plane {
+    start_where(false).await
+}
+
+async fn start_where(listens: bool) -> Plane {
+    let world = World::new(|known, run| fetch(known, run).unwrap_or(Outcome::Unknown));
     let area = Router::new()
         .route("/v1/networks", post(create))
         .route("/v1/networks/{network}", get(look).delete(remove))
         .route("/v1/sandboxes/{id}/networks/{network}", delete(leave))
-        .with_state(world.clone());
+        .route("/v1/sandboxes/{id}/tunnel/8000", post(tunnel))
+        .with_state(world.clone())
+        .merge(serving::routes(world.clone(), listens));
     Plane::start(world, area).await
 }
 
-/// The visitor asks `http://<sandbox>.fc.local:8000/greeting` until somebody answers; it finds
-/// who is on the same networks.
-fn fetch(known: &mut Known, run: &Run, script: &str) -> Option<Outcome> {
-    let (_, rest) = script.split_once("http://")?;
+/// The visitor asks for `http://<sandbox>.fc.local:8000/greeting`; it finds who is on the same
+/// networks.
+fn fetch(known: &mut Known, run: &Run) -> Option<Outcome> {
+    let (_, rest) = run.script().split_once("http://")?;
     let (id, _) = rest.split_once(".fc.local:8000/greeting")?;
     let networks = known.here(run).request["networks"].clone();
     let server = known.sandboxes.get(id).filter(|it| it.request["networks"] == networks)?;
-    if server.request["serves"] != true {
-        return Some(Outcome::Waits);
+    if server.request["serves"] != "8000" {
+        return None;
     }
     let greeting = server.files.get("/srv/greeting")?;
     String::from_utf8(greeting.to_vec()).ok().map(wrote)
@@ -41,6 +48,20 @@ fn fetch(known: &mut Known, run: &Run, script: &str) -> Option<Outcome> {
 
 fn is_on(sandbox: &Sandbox, network: &str) -> bool {
     sandbox.request["networks"].as_array().is_some_and(|all| all.contains(&json!({"id": network})))
+}
+
+/// Something listens from the second try on.
+async fn tunnel(State(world): State<World>, Path(id): Path<String>, request: Request) -> Answer {
+    let listens = world.live(&id, |sandbox| {
+        let serves = sandbox.request["serves"] == "8000";
+        std::mem::replace(&mut sandbox.request["listens"], serves.into()) == true
+    })?;
+    match listens {
+        true => {
+            upgrade(request, async move |mut io| io.read_to_end(&mut Vec::new()).await.map(drop))
+        }
+        false => fail(502, "nothing listens on the port"),
+    }
 }
 
 async fn create(State(world): State<World>, Json(request): Json<Value>) -> Answer {

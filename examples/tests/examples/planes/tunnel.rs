@@ -9,20 +9,15 @@ use axum::routing::post;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 
 use super::upgrade::upgrade;
-use super::{Answer, Outcome, Plane, World, fail};
+use super::{Answer, Outcome, Plane, World, fail, serving};
 
 pub(crate) async fn start() -> Plane {
-    let world = World::new(|known, run| {
-        if !run.args.iter().any(|arg| arg == "http.server") {
-            return Outcome::Unknown;
-        }
-        known.here(run).request["serves"] = run.script().into();
-        Outcome::Runs
-    });
+    let world = World::new(|_, _| Outcome::Unknown);
     let tries = Arc::new(AtomicUsize::new(0));
     let area = Router::new()
         .route("/v1/sandboxes/{id}/tunnel/{port}", post(tunnel))
-        .with_state((world.clone(), tries));
+        .with_state((world.clone(), tries))
+        .merge(serving::routes(world.clone(), true));
     Plane::start(world, area).await
 }
 
@@ -40,7 +35,10 @@ async fn tunnel(
         Some(page) if !first => upgrade(request, async move |io| {
             let mut io = BufStream::new(io);
             let mut line = String::new();
-            io.read_line(&mut line).await?;
+            if io.read_line(&mut line).await? == 0 {
+                // Somebody wanted to know whether anything listens.
+                return Ok(());
+            }
             let asked = line.split(' ').nth(1).unwrap_or_default().to_owned();
             while line != "\r\n" {
                 line.clear();
