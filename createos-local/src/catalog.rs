@@ -7,6 +7,8 @@ pub(crate) const DISK_MIB: u64 = 10_240;
 
 /// Enough for builds and test suites; a fork bomb ends here, well below the host's own limits.
 const MAX_PROCESSES: u32 = 4096;
+/// And before it takes all the memory: where that runs out, everything inside crawls.
+const PROCESSES_PER_MIB: u32 = 4;
 
 /// A size of sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,10 @@ impl Shape {
                 Some(percent) => percent,
                 None => self.vcpu * 100,
             },
-            max_processes: MAX_PROCESSES,
+            max_processes: match self.mem_mib as u32 * PROCESSES_PER_MIB {
+                few if few < MAX_PROCESSES => few,
+                _ => MAX_PROCESSES,
+            },
             disk_mib: self.disk_mib,
         }
     }

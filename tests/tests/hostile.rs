@@ -31,8 +31,8 @@ async fn destroy(sandbox: &Sandbox) {
 async fn a_fork_bomb_fills_its_own_sandbox_only() {
     let fixture = Fixture::start().await;
     let (bomber, neighbour) = (fixture.sandbox().await, fixture.sandbox().await);
-    let bomb = "bomb() { bomb | bomb & }; bomb; echo lit";
-    let _ = sh(&bomber, bomb).await;
+    let bomb = "bomb() { bomb | bomb & }; bomb; sleep 600";
+    let _ = bomber.spawn("sh").args(["-c", bomb]).await.expect("it is lit");
     all_is_well(&fixture, &neighbour).await;
     // Inside there is no room for another process, and that is what it says.
     let full = bomber.command("true").output().await;

@@ -88,13 +88,13 @@ impl Core {
         self.inner.slots.get(sandbox.id()).activity.restart(limit);
     }
 
-    /// Pauses what has been idle for longer than it may.
     /// A managed process at work keeps its sandbox awake, whether anybody looks at it or not.
     async fn has_running_process(&self, id: &SandboxId) -> bool {
         let processes = self.inner.runtime.processes(id).await;
         processes.is_ok_and(|all| all.iter().any(|process| !process.tree_ended))
     }
 
+    /// Pauses what has been idle for longer than it may.
     pub(super) async fn pause_idle(&self) {
         for id in self.inner.slots.overdue() {
             // Whatever becomes of this try, the next one is not due at once.

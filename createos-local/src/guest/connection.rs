@@ -101,13 +101,16 @@ impl Connection {
             }
         }
         loop {
-            let said = self.output.len();
             if let Some(reply) = self.work.step(world, &mut self.output) {
                 self.finish(&reply);
             }
-            let has_news = self.output.len() > said;
+            if self.output.is_empty() {
+                return Ok(());
+            }
             self.send()?;
-            if !has_news || !self.output.is_empty() {
+            // Where all of it could be sent, there may be more to say; otherwise there will be
+            // a call when the rest can be sent.
+            if !self.output.is_empty() {
                 return Ok(());
             }
         }
@@ -148,7 +151,8 @@ impl Connection {
             Request::Ping => self.finish(&Reply::Pong { version: VERSION }),
             Request::Look => {
                 // What a process has said is in nobody else's memory.
-                let is_at_rest = world.processes.list().next().is_none() && rest::is_at_rest();
+                let is_at_rest =
+                    world.processes.list().next().is_none() && rest::is_at_rest(&world.children);
                 self.finish(&Reply::AtRest(is_at_rest));
             }
             Request::ReadFile { path } => {

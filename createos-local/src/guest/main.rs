@@ -32,7 +32,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
-use sys::{POLLIN, PollFd, Ready};
+use sys::{POLLIN, PollFd, Ready, Reaped};
 use tree::{Children, Ended};
 
 const LISTENER: i32 = 3;
@@ -125,9 +125,15 @@ impl Agent {
     }
 
     fn reap(&mut self) {
-        while let Some((pid, status)) = sys::reap_one() {
-            let ended = self.world.children.ended(pid, status);
-            self.tell(ended);
+        loop {
+            match sys::reap_or_notice_stop() {
+                Reaped::Ended { pid, status } => {
+                    let ended = self.world.children.ended(pid, status);
+                    self.tell(ended);
+                }
+                Reaped::Stopped { pid } => self.world.children.stopped(pid),
+                Reaped::Living | Reaped::NoChildren => break,
+            }
         }
         let ended = self.world.children.sweep();
         self.tell(ended);

@@ -1,5 +1,6 @@
 //! Whether the machine could end without a loss, because its files are all there is to it.
 
+use crate::tree::Children;
 use std::fs;
 use std::io;
 
@@ -13,11 +14,11 @@ const DEVICES: [&str; 14] = [
     "tty", "urandom", "zero",
 ];
 
-pub(crate) fn is_at_rest() -> bool {
+pub(crate) fn is_at_rest(children: &Children) -> bool {
     IN_MEMORY.iter().all(|path| names(path).is_ok_and(|names| names.is_empty()))
         && KERNEL_OBJECTS.iter().all(|path| has_no_objects(path))
         && names("/dev").is_ok_and(|names| names.iter().all(|name| DEVICES.contains(&&**name)))
-        && names("/proc").is_ok_and(|names| !names.iter().any(|name| is_running(name)))
+        && children.are_idle()
 }
 
 /// What a directory holds. One that is not there holds nothing.
@@ -37,31 +38,9 @@ fn has_no_objects(path: &str) -> bool {
     }
 }
 
-/// Whether this is a process, other than the agent, that has not ended.
-fn is_running(name: &str) -> bool {
-    if name == "1" || !name.bytes().all(|byte| byte.is_ascii_digit()) {
-        return false;
-    }
-    // Gone by now, or a zombie that the agent is about to reap.
-    fs::read_to_string(format!("/proc/{name}/stat")).is_ok_and(|stat| !has_ended(&stat))
-}
-
-fn has_ended(stat: &str) -> bool {
-    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ended_processes_do_not_run() {
-        assert!(has_ended("7 (a) b) Z 1 7"));
-        assert!(!has_ended("7 (Z) S 1 7"));
-        assert!(!is_running("1") && !is_running("self") && !is_running("999999999"));
-        let own = std::process::id().to_string();
-        assert!(is_running(&own));
-    }
 
     #[test]
     fn missing_places_hold_nothing() {

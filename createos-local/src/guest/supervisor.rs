@@ -157,7 +157,7 @@ impl Supervisor {
                     self.leader = None;
                     self.report(Report::Ended(status));
                 }
-                Reaped::Ended { .. } => {}
+                Reaped::Ended { .. } | Reaped::Stopped { .. } => {}
                 Reaped::Living => return true,
                 Reaped::NoChildren => return false,
             }

@@ -70,6 +70,29 @@ impl Children {
         Ended::Nothing
     }
 
+    /// Somebody inside has stopped a child. One of ours has to go on; when the whole
+    /// sandbox stands still, so do we, and come here afterwards.
+    pub(crate) fn stopped(&self, pid: i32) {
+        if self.own.contains(&pid) {
+            let _ = sys::send_signal(pid, sys::SIGCONT);
+        }
+    }
+
+    /// Whether nothing runs but us, and supervisors who are about to see that nothing is left
+    /// for them.
+    pub(crate) fn are_idle(&self) -> bool {
+        let processes = supervisor::processes();
+        let own = std::process::id().cast_signed();
+        let is_idle = |pid: i32| {
+            self.own.contains(&pid)
+                && !self.workers.contains(&pid)
+                && !processes.iter().any(|process| process.parent == pid)
+        };
+        // Where processes cannot be seen, not even we are there.
+        processes.iter().any(|process| process.pid == own)
+            && processes.iter().all(|process| process.pid == own || is_idle(process.pid))
+    }
+
     /// Kills what has lost its supervisor. The supervisors whose trees are over by that:
     /// while one of an orphan's line is left, its end will bring us here again.
     pub(crate) fn sweep(&mut self) -> Ended {
@@ -204,8 +227,6 @@ impl Tree {
     fn order(&mut self, order: Order) {
         if let Some(channel) = &mut self.channel {
             let _ = channel.write_all(&order.to_bytes());
-            // Somebody inside may have stopped it.
-            let _ = sys::send_signal(self.supervisor, sys::SIGCONT);
         }
     }
 }

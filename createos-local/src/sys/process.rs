@@ -24,6 +24,8 @@ const WNOHANG: c_int = 1;
 
 pub(crate) const SIGKILL: c_int = 9;
 pub(crate) const SIGTERM: c_int = 15;
+pub(crate) const SIGCONT: c_int = 18;
+pub(crate) const SIGSTOP: c_int = 19;
 
 #[repr(C)]
 #[derive(Default)]
@@ -196,6 +198,10 @@ pub(crate) enum Reaped {
         pid: i32,
         status: i32,
     },
+    /// This one was stopped; told only to whoever asks for it.
+    Stopped {
+        pid: i32,
+    },
     /// There are some, and they live.
     Living,
     NoChildren,
@@ -203,10 +209,22 @@ pub(crate) enum Reaped {
 
 /// Takes one ended child.
 pub(crate) fn reap() -> Reaped {
+    reap_with(WNOHANG)
+}
+
+/// Takes one ended child, or notices that one was stopped.
+pub(crate) fn reap_or_notice_stop() -> Reaped {
+    const WUNTRACED: c_int = 2;
+    reap_with(WNOHANG | WUNTRACED)
+}
+
+fn reap_with(options: c_int) -> Reaped {
+    const STOPPED: c_int = 0x7f;
     let mut status = 0;
     // SAFETY: the kernel writes one integer.
-    match unsafe { waitpid(-1, &mut status, WNOHANG) } {
+    match unsafe { waitpid(-1, &mut status, options) } {
         0 => Reaped::Living,
+        pid if pid > 0 && status & 0xff == STOPPED => Reaped::Stopped { pid },
         pid if pid > 0 => Reaped::Ended { pid, status },
         _ => Reaped::NoChildren,
     }
@@ -216,7 +234,7 @@ pub(crate) fn reap() -> Reaped {
 pub(crate) fn reap_one() -> Option<(i32, i32)> {
     match reap() {
         Reaped::Ended { pid, status } => Some((pid, status)),
-        Reaped::Living | Reaped::NoChildren => None,
+        Reaped::Stopped { .. } | Reaped::Living | Reaped::NoChildren => None,
     }
 }
 

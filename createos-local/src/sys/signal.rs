@@ -8,8 +8,6 @@ use std::os::fd::OwnedFd;
 pub(crate) const SIGHUP: c_int = 1;
 pub(crate) const SIGINT: c_int = 2;
 pub(crate) const SIGCHLD: c_int = 17;
-pub(crate) const SIGCONT: c_int = 18;
-pub(crate) const SIGSTOP: c_int = 19;
 
 /// glibc's `sigset_t`.
 #[repr(C)]
