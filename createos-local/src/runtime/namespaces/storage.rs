@@ -294,3 +294,134 @@ fn make_directories(private: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2w";
+    const CHILD: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2x";
+
+    fn id(text: &str) -> SandboxId {
+        text.parse().expect("id")
+    }
+
+    fn open(data: &Path) -> Storage {
+        fs::create_dir_all(data.join(SANDBOXES)).expect("directory");
+        fs::create_dir_all(data.join(LAYERS)).expect("directory");
+        Storage::open(data).expect("storage")
+    }
+
+    /// A sandbox with a file in its own layer.
+    fn with_file(storage: &Storage, text: &str) -> SandboxId {
+        let id = id(text);
+        let files = storage.prepare(&id, false, 0).expect("prepare");
+        let private = storage.data_dir.join(files.private);
+        fs::write(private.join("root/upper/f"), "x").expect("file");
+        id
+    }
+
+    fn layers(storage: &Storage) -> usize {
+        fs::read_dir(storage.data_dir.join(LAYERS)).expect("layers").count()
+    }
+
+    #[test]
+    fn prepared_directories_are_listed_and_removed() {
+        let data = tempfile::tempdir().expect("directory");
+        let storage = open(data.path());
+        let id = with_file(&storage, SOURCE);
+        storage.prepare(&id, false, 0).expect("a second time");
+        assert!(data.path().join(Storage::private(&id)).join("root/upper/f").exists());
+        assert_eq!(storage.list().expect("list"), std::slice::from_ref(&id));
+        storage.remove(&id).expect("remove");
+        storage.remove(&id).expect("a second time");
+        assert!(storage.list().expect("list").is_empty());
+    }
+
+    #[test]
+    fn layers_live_as_long_as_a_chain_names_them() {
+        let data = tempfile::tempdir().expect("directory");
+        let storage = open(data.path());
+        let (source, child) = (with_file(&storage, SOURCE), id(CHILD));
+        storage.fork(&source, &child).expect("fork");
+        assert_eq!(layers(&storage), 1, "one layer for both");
+        let files = storage.prepare(&child, false, 0).expect("prepare");
+        assert!(data.path().join(&files.layers[0]).join("root/upper/f").exists());
+        assert!(!data.path().join(&files.private).join("root/upper/f").exists());
+        storage.fork(&source, &id("sb-01k4m2c9zq8v7n5t3r1p0x6y2z")).expect("nothing to seal");
+        assert_eq!(layers(&storage), 1, "a sandbox without a layer of its own is not sealed");
+
+        storage.remove(&source).expect("remove");
+        assert_eq!(layers(&storage), 1);
+        storage.remove(&child).expect("remove");
+        assert_eq!(layers(&storage), 1);
+        storage.remove(&id("sb-01k4m2c9zq8v7n5t3r1p0x6y2z")).expect("remove");
+        assert_eq!(layers(&storage), 0);
+    }
+
+    #[test]
+    fn a_seal_that_was_cut_short_is_finished_wherever_it_was() {
+        for moved in [false, true] {
+            let data = tempfile::tempdir().expect("directory");
+            let storage = open(data.path());
+            let id = with_file(&storage, SOURCE);
+            let directory = storage.sandbox(&id);
+            let sealing = Sealing { layer: LayerId::new(), held_mib: 5 };
+            let place = data.path().join(sealing.layer.directory());
+            Chain { sealing: Some(sealing), ..Chain::default() }.write(&directory).expect("intent");
+            if moved {
+                fs::rename(directory.join(PRIVATE), &place).expect("move");
+            }
+            drop(storage);
+
+            open(data.path());
+            let chain = Chain::read(&directory).expect("chain");
+            assert_eq!((chain.layers.len(), chain.held_mib, chain.sealing), (1, 5, None));
+            assert!(place.join("root/upper/f").exists(), "moved: {moved}");
+            assert!(!directory.join(PRIVATE).exists());
+        }
+    }
+
+    #[test]
+    fn a_start_removes_what_nobody_names_and_spares_what_somebody_may() {
+        let data = tempfile::tempdir().expect("directory");
+        let storage = open(data.path());
+        let (source, child) = (with_file(&storage, SOURCE), id(CHILD));
+        storage.fork(&source, &child).expect("fork");
+        for stray in [LayerId::new().directory(), format!("{LAYERS}/{ASIDE}x")] {
+            fs::create_dir_all(data.path().join(stray).join("root/upper")).expect("stray");
+        }
+        drop(storage);
+        assert_eq!(layers(&open(data.path())), 1, "only the named one stays");
+
+        fs::write(data.path().join(SANDBOXES).join(CHILD).join("chain.json"), "{").expect("damage");
+        fs::create_dir(data.path().join(LayerId::new().directory())).expect("stray");
+        assert_eq!(layers(&open(data.path())), 2, "the damaged chain may name it");
+    }
+
+    #[test]
+    fn what_layers_hold_is_taken_off_the_disk_s_size() {
+        let data = tempfile::tempdir().expect("directory");
+        let storage = open(data.path());
+        let id = id(SOURCE);
+        fs::create_dir_all(storage.sandbox(&id)).expect("directory");
+        let chain = Chain { held_mib: 600, ..Chain::default() };
+        chain.write(&storage.sandbox(&id)).expect("chain");
+        assert_eq!(storage.prepare(&id, true, 1000).expect("prepare").disk_mib, 400);
+        assert_eq!(storage.own_share(&id, 2000).expect("share"), 1400);
+        // No filesystem is smaller than this one.
+        assert_eq!(storage.own_share(&id, 700).expect("share"), SMALLEST_MIB);
+    }
+
+    #[test]
+    fn images_without_the_means_to_mount_them_are_named() {
+        let data = tempfile::tempdir().expect("directory");
+        let storage = open(data.path());
+        let id = id(SOURCE);
+        let files = storage.prepare(&id, true, 1000).expect("prepare");
+        assert_eq!(files.disk_mib, 1000);
+        fs::write(data.path().join(files.private).join(IMAGE), "").expect("image");
+        let error = storage.prepare(&id, false, 1000).expect_err("no disks").to_string();
+        assert!(error.contains("mkfs.xfs"), "{error}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The runtime on the real kernel.
 
+mod chains;
 mod pause;
 
 use super::*;
