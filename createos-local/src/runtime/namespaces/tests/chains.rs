@@ -104,7 +104,7 @@ async fn a_chain_as_long_as_chains_get_boots_and_goes() {
     }
     let found = machine.run_in(&last, "ls /root | sort -n | tr '\\n' ' '").await;
     assert_eq!(found, "2 3 4 5 6 7 8 9 10 11 12 ");
-    let directory = machine._data.path().join("layers");
+    let directory = machine.data.path().join("layers");
     let layers = || std::fs::read_dir(&directory).expect("layers").count();
     assert!((10..=12).contains(&layers()), "{}", layers());
     for id in machine.runtime.on_disk().await.expect("list") {
@@ -127,7 +127,7 @@ async fn a_killed_warden_leaves_no_loop_device_and_its_disks_open_again() {
     let machine = Machine::boot().await;
     if machine.runtime.facts().no_disks.is_none() {
         machine.run("echo kept >/root/f; sync").await;
-        let data = machine._data.path().canonicalize().expect("path");
+        let data = machine.data.path().canonicalize().expect("path");
         assert!(loop_devices(&data) > 0);
         let mut deaths = machine.runtime.deaths().expect("taken once");
         signal(machine.warden(), rustix::process::Signal::KILL);
