@@ -39,9 +39,9 @@ pub(super) async fn exec(
     let tuning = front.core().tuning();
     let begun = Instant::now();
     match (live.exec(request).await?, stream) {
-        (Started::Command(command), true) => Ok(streamed(*command, tuning.heartbeat)),
+        (Started::Command(command), true) => Ok(streamed(command, tuning.heartbeat)),
         (Started::Command(command), false) => {
-            buffered(collect(*command, tuning.max_buffered).await?, begun)
+            buffered(collect(command, tuning.max_buffered).await?, begun)
         }
         (Started::Not { message, exit_code }, true) => {
             let frames = [ExecFrame::error(message), ExecFrame::exit(exit_code)];

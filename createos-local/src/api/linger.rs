@@ -36,10 +36,6 @@ impl Lingering {
     pub(super) fn into_inner(self) -> TcpStream {
         self.stream
     }
-
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
 }
 
 impl AsyncRead for Lingering {

@@ -20,7 +20,6 @@ mod self_signal;
 mod server;
 mod service;
 mod settings;
-mod switch;
 mod terminal;
 #[cfg(test)]
 mod tests;

@@ -1,61 +1,74 @@
 //! Terminals: frames over an upgraded connection (api.md 4.20).
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use createos_sdk::wire::{PtySize, ShellFrame};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, sockopt};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Front;
-use super::answer::Answer;
-use super::linger::Lingering;
+use super::answer::Fail;
 use super::path::Id;
-use super::switch::Upgrade;
+use super::upgrade::{self, Takeover};
 use crate::core::{CoreError, Keyboard, Screen, Session};
+use crate::relay::Side;
 use crate::runtime::Typed;
 
+const PROTOCOL: &str = "tcp-tunnel";
 /// How long the first frame, which is to be the size, is waited for before the shell starts.
 pub(super) const FIRST_FRAME: Duration = Duration::from_millis(500);
+/// How long a client may take to notice the end.
+pub(super) const CLOSING: Duration = Duration::from_secs(2);
 const READ: usize = 32 << 10;
-/// A client that vanished is noticed after about this much silence, and half of it again.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often a client that types no more is looked at: from the first pause to the last.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-pub(super) async fn shell(State(front): State<Front>, Id(id): Id, upgrade: Upgrade) -> Answer {
+pub(super) async fn shell(
+    State(front): State<Front>,
+    Id(id): Id,
+    mut request: Request,
+) -> Result<Response, Fail> {
     let live = front.core().live(&id).await?;
-    let switch = upgrade.to("tcp-tunnel")?;
+    if !upgrade::asks_for(request.version(), request.headers(), PROTOCOL) {
+        return Ok(upgrade::needed(PROTOCOL).into_response());
+    }
     let session = live.terminal().await?;
-    Ok(switch.begin(|connection, early| async {
-        if let Err(error) = serve(connection, early, session).await {
+    let takeover = Takeover::of(&mut request);
+    tokio::spawn(async move {
+        // Dropped with the session, what runs in the terminal ends.
+        let Ok(side) = takeover.finish().await else { return };
+        if let Err(error) = serve(side, session).await {
             tracing::debug!(%error, "a terminal ended early");
         }
-    }))
+    });
+    Ok(upgrade::switching(PROTOCOL))
 }
 
-/// Both directions until the shell or the connection ends. Then everything is dropped, and
-/// what runs in the terminal ends with it.
-async fn serve(connection: Lingering, early: Bytes, session: Session) -> io::Result<()> {
-    let line = Line::of(&connection)?;
+/// Both directions until the shell or the connection ends.
+async fn serve(Side { stream, early }: Side, session: Session) -> io::Result<()> {
     let (keyboard, screen) = session.split();
-    let (reader, mut writer) = tokio::io::split(connection);
-    let typing = Typing { keyboard, reader, arrived: BytesMut::from(&early[..]), line };
+    let (reader, mut writer) = stream.into_split();
+    let mut typing = Typing { keyboard, reader, arrived: BytesMut::from(&early[..]) };
     tokio::select! {
         biased;
-        shown = show(screen, &mut writer) => {
-            shown?;
-            writer.shutdown().await
-        }
-        ended = typing.run() => ended,
+        shown = show(screen, &mut writer) => shown?,
+        ended = typing.run() => return ended,
     }
+    writer.shutdown().await?;
+    // Closing over unread input would destroy the last output on its way.
+    let rest = async { while typing.frame().await.is_ok_and(|frame| frame.is_some()) {} };
+    let _ = tokio::time::timeout(CLOSING, rest).await;
+    Ok(())
 }
 
-async fn show(mut screen: Screen, writer: &mut WriteHalf<Lingering>) -> io::Result<()> {
+async fn show(mut screen: Screen, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     while let Some(output) = screen.next().await {
         match output {
             Ok(output) => writer.write_all(&output).await?,
@@ -73,14 +86,13 @@ pub(super) fn last_words(error: &CoreError) -> Vec<u8> {
 /// What comes from the client.
 struct Typing {
     keyboard: Keyboard,
-    reader: ReadHalf<Lingering>,
+    reader: OwnedReadHalf,
     arrived: BytesMut,
-    line: Line,
 }
 
 impl Typing {
     /// Ends with the connection.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         // The shell must know its size before it shows anything.
         let first = match tokio::time::timeout(FIRST_FRAME, self.frame()).await {
             Ok(frame) => frame?,
@@ -99,13 +111,14 @@ impl Typing {
     }
 
     /// The client will type no more, and may still read.
-    async fn until_gone(mut self) -> io::Result<()> {
+    async fn until_gone(&mut self) -> io::Result<()> {
         let mut pause = LOOK.0;
+        let mut is_asked = false;
         loop {
             // Again and again: a terminal forgets an end of input that comes while the shell
             // waits for something else.
             send(&mut self.keyboard, Typed::End).await?;
-            self.line.check()?;
+            check(self.reader.as_ref(), &mut is_asked)?;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK.1);
         }
@@ -144,34 +157,17 @@ pub(super) async fn send(keyboard: &mut Keyboard, typed: Typed) -> io::Result<()
     keyboard.send(typed).await.map_err(io::Error::other)
 }
 
-/// The connection itself, to find out whether anybody is at its other end.
-pub(super) struct Line {
-    descriptor: OwnedFd,
-    is_asked: bool,
-}
-
-impl Line {
-    pub(super) fn of(connection: &Lingering) -> io::Result<Self> {
-        let line = connection.stream().as_fd().try_clone_to_owned()?;
-        sockopt::set_socket_keepalive(&line, true)?;
-        sockopt::set_tcp_keepidle(&line, KEEP_ALIVE)?;
-        sockopt::set_tcp_keepintvl(&line, KEEP_ALIVE / 6)?;
-        sockopt::set_tcp_keepcnt(&line, 3)?;
-        Ok(Self { descriptor: line, is_asked: false })
-    }
-
-    /// Fails when nobody is at the other end. A client that has closed its sending side may
-    /// still read, or have closed both: only sending something tells. One byte out of band
-    /// does, which readers do not get to see.
-    fn check(&mut self) -> io::Result<()> {
+/// Fails when nobody is at the other end. A client that has closed its sending side may still
+/// read, or have closed both: only sending something tells. One byte out of band does, which
+/// readers do not get to see.
+fn check(stream: &TcpStream, is_asked: &mut bool) -> io::Result<()> {
+    if !*is_asked {
         let flags = SendFlags::OOB | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if !self.is_asked {
-            match rustix::net::send(&self.descriptor, &[0], flags) {
-                Ok(_) => self.is_asked = true,
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match rustix::net::send(stream, &[0], flags) {
+            Ok(_) => *is_asked = true,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(sockopt::socket_error(&self.descriptor)??)
     }
+    stream.take_error()?.map_or(Ok(()), Err)
 }

@@ -1,47 +1,57 @@
 //! Terminals over a WebSocket (api.md 4.21, 9.12).
 
 use std::io;
-use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use createos_sdk::wire::{PtySize, ShellFrame};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::Front;
-use super::answer::{Answer, Fail};
-use super::linger::Lingering;
+use super::answer::Fail;
 use super::path::Id;
-use super::switch::Upgrade;
-use super::terminal::{FIRST_FRAME, Line, last_words, send, typed, usual_size};
+use super::terminal::{CLOSING, FIRST_FRAME, last_words, send, typed, usual_size};
+use super::upgrade::{self, Takeover};
 use crate::core::{Keyboard, Screen, Session};
+use crate::relay::Side;
 use crate::runtime::Typed;
 
 /// Largest message: a frame with its header.
 const MAX_MESSAGE: usize = ShellFrame::MAX_PAYLOAD + 5;
-/// How long a client may take for the end of a conversation.
-const CLOSING: Duration = Duration::from_secs(5);
+const PROTOCOL: &str = "websocket";
 
-type Socket = WebSocketStream<Lingering>;
+type Socket = WebSocketStream<TcpStream>;
 
-pub(super) async fn shell(State(front): State<Front>, Id(id): Id, upgrade: Upgrade) -> Answer {
+pub(super) async fn shell(
+    State(front): State<Front>,
+    Id(id): Id,
+    mut request: Request,
+) -> Result<Response, Fail> {
     let live = front.core().live(&id).await?;
-    let accept = accept_key(&upgrade.headers)?;
-    let switch = upgrade.to("websocket")?;
+    if !upgrade::asks_for(request.version(), request.headers(), PROTOCOL) {
+        return Ok(upgrade::needed(PROTOCOL).into_response());
+    }
+    let accept = accept_key(request.headers())?;
     let session = live.terminal().await?;
-    let mut answer = switch.begin(|connection, early| async {
-        if let Err(error) = serve(connection, early, session).await {
+    let takeover = Takeover::of(&mut request);
+    tokio::spawn(async move {
+        // Dropped with the session, what runs in the terminal ends.
+        let Ok(side) = takeover.finish().await else { return };
+        if let Err(error) = serve(side, session).await {
             tracing::debug!(%error, "a terminal ended early");
         }
     });
+    let mut answer = upgrade::switching(PROTOCOL);
     answer.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
     Ok(answer)
 }
@@ -58,22 +68,26 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Fail> {
 }
 
 /// Both directions until the shell or the connection ends; a WebSocket ends as a whole.
-async fn serve(connection: Lingering, early: Bytes, session: Session) -> io::Result<()> {
-    let _line = Line::of(&connection)?;
+async fn serve(Side { stream, early }: Side, session: Session) -> io::Result<()> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     let early = early.to_vec();
-    let socket = Socket::from_partially_read(connection, early, Role::Server, Some(config)).await;
-    let (mut sink, messages) = socket.split();
+    let socket = Socket::from_partially_read(stream, early, Role::Server, Some(config)).await;
+    let (mut sink, mut messages) = socket.split();
     let (keyboard, screen) = session.split();
     tokio::select! {
         biased;
         shown = show(screen, &mut sink) => shown?,
-        ended = take(keyboard, messages) => ended?,
+        ended = take(keyboard, &mut messages) => ended?,
     }
-    let closed = tokio::time::timeout(CLOSING, sink.close()).await;
-    closed.map_err(io::Error::from)?.map_err(io::Error::other)
+    let close = async {
+        sink.close().await.map_err(io::Error::other)?;
+        // Up to the client's own farewell; closing over unread input would destroy ours.
+        while messages.next().await.is_some_and(|message| message.is_ok()) {}
+        Ok(())
+    };
+    tokio::time::timeout(CLOSING, close).await.unwrap_or(Ok(()))
 }
 
 async fn show(mut screen: Screen, sink: &mut SplitSink<Socket, Message>) -> io::Result<()> {
@@ -90,7 +104,7 @@ async fn show(mut screen: Screen, sink: &mut SplitSink<Socket, Message>) -> io::
     Ok(())
 }
 
-async fn take(mut keyboard: Keyboard, mut messages: SplitStream<Socket>) -> io::Result<()> {
+async fn take(mut keyboard: Keyboard, messages: &mut SplitStream<Socket>) -> io::Result<()> {
     let mut waiting = match tokio::time::timeout(FIRST_FRAME, messages.next()).await {
         Ok(Some(message)) => read(message.map_err(io::Error::other)?)?,
         Ok(None) => return Ok(()),

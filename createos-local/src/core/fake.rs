@@ -51,13 +51,13 @@ pub(crate) struct Fake {
     pub(crate) abandoned: Arc<AtomicUsize>,
     usages: AtomicUsize,
     died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
-    pub(crate) processes: Table,
-    /// Terminals that are open.
-    pub(crate) terminals: Arc<AtomicUsize>,
     /// What connecting to an address inside leads to; anything else is closed.
     pub(crate) ports: Mutex<HashMap<SocketAddr, Port>>,
     /// Where the engine's listeners inside really are.
     pub(crate) listening: Mutex<HashMap<(SandboxId, u16), SocketAddr>>,
+    pub(crate) processes: Table,
+    /// Terminals that are open.
+    pub(crate) terminals: Arc<AtomicUsize>,
 }
 
 /// A port of every scripted sandbox.

@@ -28,7 +28,7 @@ pub(crate) struct Live {
 
 /// How starting a command went.
 pub(crate) enum Started {
-    Command(Box<Command>),
+    Command(Command),
     /// The program could not be started, in the shell's terms: 127 not found, 126 not runnable.
     Not {
         message: String,
@@ -39,7 +39,7 @@ pub(crate) enum Started {
 /// A running command. Dropping it kills the command and everything it started.
 pub(crate) struct Command {
     events: ExecEvents,
-    live: Live,
+    life: Life,
     limit: Duration,
     deadline: Instant,
 }
@@ -94,10 +94,6 @@ impl Live {
         &self.sandbox
     }
 
-    pub(super) fn life(&self) -> &Life {
-        &self.life
-    }
-
     pub(super) fn runtime(&self) -> &dyn Runtime {
         &*self.core.inner.runtime
     }
@@ -111,7 +107,7 @@ impl Live {
             Ok(events) => {
                 let limit = self.core.inner.tuning.exec_limit;
                 let deadline = Instant::now() + limit;
-                Ok(Started::Command(Box::new(Command { events, live: self, limit, deadline })))
+                Ok(Started::Command(Command { events, life: self.life, limit, deadline }))
             }
             Err(RuntimeError::NotStarted { message, exit_code }) => {
                 Ok(Started::Not { message, exit_code })
@@ -202,7 +198,7 @@ impl Command {
             // First, so that a command that never stops talking is not spared.
             () = tokio::time::sleep_until(self.deadline) => return Ok(Step::Ended(self.killed())),
             event = self.events.next() => event,
-            () = self.live.life.cancelled() => return Err(self.live.life.lost()),
+            () = self.life.cancelled() => return Err(self.life.lost()),
         };
         match event {
             Some(Ok(ExecEvent::Stdout(chunk))) => Ok(Step::Stdout(chunk)),
@@ -227,7 +223,7 @@ impl Command {
     /// Completes when the command may not go on, with why: its time is up or its sandbox ended.
     pub(crate) async fn cut_off(&mut self) -> Result<End, CoreError> {
         tokio::select! {
-            () = self.live.life.cancelled() => Err(self.live.life.lost()),
+            () = self.life.cancelled() => Err(self.life.lost()),
             () = tokio::time::sleep_until(self.deadline) => Ok(self.killed()),
         }
     }

@@ -12,6 +12,7 @@ use ulid::Ulid;
 
 use super::error::Fields;
 use super::live::Live;
+use super::slot::Life;
 use super::{CoreError, validate};
 use crate::runtime::{
     Control, MAX_COMMAND, MAX_INPUT, ProcessEvent, ProcessEvents, ProcessSpec, ProcessStatus,
@@ -27,13 +28,13 @@ const USUAL_SIZE: (u16, u16) = (24, 80);
 /// Output of a process on its way to a client. Dropping it leaves the process alone.
 pub(crate) struct Following {
     events: ProcessEvents,
-    live: Live,
+    life: Life,
 }
 
 /// An open terminal. Dropping it ends the shell and everything that it started.
 pub(crate) struct Session {
     terminal: Terminal,
-    live: Live,
+    life: Life,
 }
 
 /// Both directions of a [`Session`].
@@ -41,7 +42,7 @@ pub(crate) struct Keyboard(Pin<Box<dyn Sink<Typed, Error = RuntimeError> + Send>
 
 pub(crate) struct Screen {
     output: futures::stream::BoxStream<'static, Result<Bytes, RuntimeError>>,
-    live: Live,
+    life: Life,
 }
 
 impl Live {
@@ -50,14 +51,15 @@ impl Live {
         &self,
         work: impl Future<Output = Result<T, RuntimeError>>,
     ) -> Result<T, CoreError> {
-        Ok(self.life().run_until_cancelled(work).await.ok_or_else(|| self.life().lost())??)
+        let done = self.life.run_until_cancelled(work).await;
+        Ok(done.ok_or_else(|| self.life.lost())??)
     }
 
     /// Starts a process.
     pub(crate) async fn spawn(&self, request: CreateProcess) -> Result<ProcessStatus, CoreError> {
         let spec = process_spec(request, self.sandbox())?;
-        let spawned = self.life().run_until_cancelled(self.runtime().spawn(self.id(), spec)).await;
-        match spawned.ok_or_else(|| self.life().lost())? {
+        let spawned = self.life.run_until_cancelled(self.runtime().spawn(self.id(), spec)).await;
+        match spawned.ok_or_else(|| self.life.lost())? {
             Ok(status) => Ok(status),
             Err(RuntimeError::NotStarted { message, .. }) => Err(CoreError::field("cmd", message)),
             Err(RuntimeError::BadPath(message)) => Err(CoreError::field("cwd", message)),
@@ -142,14 +144,14 @@ impl Live {
         after: u64,
     ) -> Result<Following, CoreError> {
         let events = self.with(self.runtime().follow(self.id(), process, after)).await?;
-        Ok(Following { events, live: self })
+        Ok(Following { events, life: self.life })
     }
 
     /// Opens a terminal, whose shell starts when it has its first size.
     pub(crate) async fn terminal(self) -> Result<Session, CoreError> {
         let env = declared(self.sandbox());
         let terminal = self.with(self.runtime().terminal(self.id(), env)).await?;
-        Ok(Session { terminal, live: self })
+        Ok(Session { terminal, life: self.life })
     }
 }
 
@@ -159,7 +161,7 @@ impl Following {
         tokio::select! {
             biased;
             event = self.events.next() => Some(event?.map_err(CoreError::from)),
-            () = self.live.life().cancelled() => Some(Err(self.live.life().lost())),
+            () = self.life.cancelled() => Some(Err(self.life.lost())),
         }
     }
 }
@@ -167,7 +169,7 @@ impl Following {
 impl Session {
     pub(crate) fn split(self) -> (Keyboard, Screen) {
         let Terminal { input, output } = self.terminal;
-        (Keyboard(input), Screen { output, live: self.live })
+        (Keyboard(input), Screen { output, life: self.life })
     }
 }
 
@@ -187,7 +189,7 @@ impl Screen {
         tokio::select! {
             biased;
             output = self.output.next() => Some(output?.map_err(CoreError::from)),
-            () = self.live.life().cancelled() => Some(Err(self.live.life().lost())),
+            () = self.life.cancelled() => Some(Err(self.life.lost())),
         }
     }
 }
