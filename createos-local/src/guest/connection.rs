@@ -2,7 +2,7 @@
 
 use crate::protocol::{Failure, HEADER, MAX_PAYLOAD, Reply, Request, VERSION, parse_header};
 use crate::sys::{POLLIN, POLLOUT, PollFd, Ready};
-use crate::tree::Children;
+use crate::tree::{Children, Role};
 use crate::work::Work;
 use crate::{World, files, rest, sys};
 use std::io::{self, Read, Write};
@@ -147,24 +147,29 @@ impl Connection {
     }
 
     fn begin(&mut self, request: Request, world: &mut World) {
-        match request {
-            Request::Ping => self.finish(&Reply::Pong { version: VERSION }),
-            Request::Look => {
-                // What a process has said is in nobody else's memory.
-                let is_at_rest =
-                    world.processes.list().next().is_none() && rest::is_at_rest(&world.children);
-                self.finish(&Reply::AtRest(is_at_rest));
-            }
+        let World { children, processes, .. } = world;
+        let begun = match request {
+            Request::Ping => Err(Reply::Pong { version: VERSION }),
+            Request::Look => Err(Reply::AtRest(processes.is_empty() && rest::is_at_rest(children))),
             Request::ReadFile { path } => {
-                self.hand_over(&mut world.children, |socket| files::read(socket, &path));
+                return self.hand_over(children, |socket| files::read(socket, &path));
             }
             Request::WriteFile { path } => {
-                self.hand_over(&mut world.children, |socket| files::write(socket, &path));
+                return self.hand_over(children, |socket| files::write(socket, &path));
             }
-            request => match Work::begin(request, world, &mut self.output) {
-                Ok(work) => self.work = work,
-                Err(reply) => self.finish(&reply),
-            },
+            Request::Exec { argv, env } => Work::exec(argv, env, children),
+            Request::Shell { env } => Ok(Work::shell(env, &mut self.output)),
+            Request::Spawn(spawn) => processes.spawn(spawn, children).map(Work::Spawning),
+            Request::Detach => Ok(Work::Detaching),
+            Request::ListProcesses => Err(processes.list(&mut self.output)),
+            Request::Process { id, call } => {
+                world.is_changed = true;
+                processes.find(&id).and_then(|it| Work::call(it, call, &mut self.output))
+            }
+        };
+        match begun {
+            Ok(work) => self.work = work,
+            Err(reply) => self.finish(&reply),
         }
     }
 
@@ -174,7 +179,8 @@ impl Connection {
         children: &mut Children,
         work: impl FnOnce(UnixStream) -> io::Result<()>,
     ) {
-        match self.socket.try_clone().and_then(|socket| Ok((socket, children.fork_worker()?))) {
+        match self.socket.try_clone().and_then(|socket| Ok((socket, children.fork(Role::Worker)?)))
+        {
             Ok((socket, sys::Forked::Child)) => {
                 let done = sys::close_all_but(&[&socket])
                     .and_then(|()| socket.set_nonblocking(false))

@@ -103,10 +103,21 @@ impl Table {
         self.processes.retain(|kept| !Rc::ptr_eq(kept, process));
     }
 
-    /// Those that have started.
-    pub(crate) fn list(&self) -> impl Iterator<Item = Box<Status>> {
-        let processes = self.processes.iter().map(|process| process.borrow());
-        processes.filter(|process| process.has_started()).map(|process| process.status())
+    pub(crate) fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Says how those are that have started; the last reply is their number.
+    pub(crate) fn list(&self, output: &mut Vec<u8>) -> Reply {
+        let mut count = 0;
+        for process in &self.processes {
+            let process = process.borrow();
+            if process.has_started() {
+                output.extend(Reply::Process(process.status()).to_frame());
+                count += 1;
+            }
+        }
+        Reply::Done(count)
     }
 
     pub(crate) fn interests(&self, poll: &mut Vec<PollFd>) {

@@ -126,7 +126,7 @@ impl Program {
     }
 }
 
-fn errno(error: &io::Error) -> i32 {
+pub(crate) fn errno(error: &io::Error) -> i32 {
     const ENOTDIR: i32 = 20;
     match error.raw_os_error() {
         Some(errno) => errno,

@@ -6,7 +6,7 @@
 //! nothing of the tree is left, and never before: whoever kills it loses the tree, for
 //! the agent then kills what has become its own.
 
-use crate::program::{NotStarted, Program, Standard};
+use crate::program::{self, NotStarted, Program, Standard};
 use crate::sys::{self, POLLIN, PollFd, Reaped};
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -94,9 +94,26 @@ impl Report {
 }
 
 /// The whole life of a supervisor, in a fresh child of the agent.
-pub(crate) fn supervise(program: &Program, standard: Standard, channel: UnixStream) -> ! {
-    let done = Supervisor::start(program, standard, channel).and_then(Supervisor::serve);
-    sys::exit_now(i32::from(done.is_err()));
+pub(crate) fn supervise(program: &Program, standard: Standard, mut channel: UnixStream) -> ! {
+    match prepare(&standard, &channel) {
+        Ok(signals) => Supervisor::start(program, standard, channel, signals).serve(),
+        Err(error) => {
+            let why = NotStarted::Program(program::errno(&error));
+            let _ = channel.write_all(&Report::NotStarted(why).to_bytes());
+        }
+    }
+    sys::exit_now(0);
+}
+
+fn prepare(standard: &Standard, channel: &UnixStream) -> io::Result<OwnedFd> {
+    // Only SIGKILL and SIGSTOP are left to whoever wants to disturb.
+    sys::block_signals()?;
+    sys::adopt_orphans()?;
+    let mut kept = standard.descriptors();
+    kept.push(channel);
+    sys::close_all_but(&kept)?;
+    channel.set_nonblocking(true)?;
+    sys::signal_descriptor(&[sys::SIGCHLD])
 }
 
 struct Supervisor {
@@ -109,14 +126,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(program: &Program, standard: Standard, channel: UnixStream) -> io::Result<Self> {
-        // Only SIGKILL and SIGSTOP are left to whoever wants to disturb.
-        sys::block_signals()?;
-        sys::adopt_orphans()?;
-        let mut kept = standard.descriptors();
-        kept.push(&channel);
-        sys::close_all_but(&kept)?;
-        let signals = sys::signal_descriptor(&[sys::SIGCHLD])?;
+    fn start(program: &Program, standard: Standard, channel: UnixStream, signals: OwnedFd) -> Self {
         let mut supervisor = Self { channel: Some(channel), signals, leader: None, kill_at: None };
         match program.start(standard) {
             Ok(pid) => {
@@ -125,10 +135,7 @@ impl Supervisor {
             }
             Err(why) => supervisor.report(Report::NotStarted(why)),
         }
-        if let Some(channel) = &supervisor.channel {
-            channel.set_nonblocking(true)?;
-        }
-        Ok(supervisor)
+        supervisor
     }
 
     fn report(&mut self, report: Report) {
@@ -138,7 +145,7 @@ impl Supervisor {
         }
     }
 
-    fn serve(mut self) -> io::Result<()> {
+    fn serve(mut self) {
         while self.reap() {
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 kill_tree();
@@ -146,7 +153,6 @@ impl Supervisor {
             }
             self.wait();
         }
-        Ok(())
     }
 
     /// Takes the children that have ended; false when none is left.

@@ -4,20 +4,24 @@ use crate::program::{NotStarted, Program, Standard};
 use crate::protocol::Exit;
 use crate::supervisor::{self, MESSAGE, Order, Report};
 use crate::sys::{self, POLLIN, PollFd, Ready};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-
-const EAGAIN: i32 = 11;
 
 /// The agent's own children. Whatever else becomes its child has lost its supervisor.
 #[derive(Default)]
 pub(crate) struct Children {
-    own: HashSet<i32>,
-    /// Of these, those that move files.
-    workers: HashSet<i32>,
+    own: HashMap<i32, Role>,
     /// Supervisors that were killed, until nothing is left of what they looked after.
     lost: Vec<i32>,
+}
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Supervisor,
+    /// Moves a file.
+    Worker,
 }
 
 /// What the end of a child means.
@@ -29,38 +33,27 @@ pub(crate) enum Ended {
 
 impl Children {
     /// Forks; the parent's side is remembered.
-    pub(crate) fn fork(&mut self) -> io::Result<sys::Forked> {
+    pub(crate) fn fork(&mut self, role: Role) -> io::Result<sys::Forked> {
         let forked = sys::fork_process()?;
         if let sys::Forked::Parent { pid } = forked {
-            self.own.insert(pid);
+            self.own.insert(pid, role);
         }
         Ok(forked)
     }
 
-    /// Forks a process that serves a connection by itself.
-    pub(crate) fn fork_worker(&mut self) -> io::Result<sys::Forked> {
-        let forked = self.fork()?;
-        if let sys::Forked::Parent { pid } = forked {
-            self.workers.insert(pid);
-        }
-        Ok(forked)
-    }
-
-    /// Ends what serves connections; false until all of it is gone.
+    /// Ends what moves files; false until all of it is gone.
     pub(crate) fn end_workers(&self) -> bool {
-        for pid in &self.workers {
+        let mut are_gone = true;
+        for (pid, _) in self.own.iter().filter(|(_, role)| **role == Role::Worker) {
             let _ = sys::send_signal(*pid, sys::SIGKILL);
+            are_gone = false;
         }
-        self.workers.is_empty()
+        are_gone
     }
 
     /// Takes the end of any child.
     pub(crate) fn ended(&mut self, pid: i32, status: i32) -> Ended {
-        if self.workers.remove(&pid) {
-            self.own.remove(&pid);
-            return Ended::Nothing;
-        }
-        if !self.own.remove(&pid) {
+        if self.own.remove(&pid) != Some(Role::Supervisor) {
             return Ended::Nothing;
         }
         if sys::exit_status(status) == Ok(0) {
@@ -73,24 +66,9 @@ impl Children {
     /// Somebody inside has stopped a child. One of ours has to go on; when the whole
     /// sandbox stands still, so do we, and come here afterwards.
     pub(crate) fn stopped(&self, pid: i32) {
-        if self.own.contains(&pid) {
+        if self.own.contains_key(&pid) {
             let _ = sys::send_signal(pid, sys::SIGCONT);
         }
-    }
-
-    /// Whether nothing runs but us, and supervisors who are about to see that nothing is left
-    /// for them.
-    pub(crate) fn are_idle(&self) -> bool {
-        let processes = supervisor::processes();
-        let own = std::process::id().cast_signed();
-        let is_idle = |pid: i32| {
-            self.own.contains(&pid)
-                && !self.workers.contains(&pid)
-                && !processes.iter().any(|process| process.parent == pid)
-        };
-        // Where processes cannot be seen, not even we are there.
-        processes.iter().any(|process| process.pid == own)
-            && processes.iter().all(|process| process.pid == own || is_idle(process.pid))
     }
 
     /// Kills what has lost its supervisor. The supervisors whose trees are over by that:
@@ -102,7 +80,7 @@ impl Children {
         let own = std::process::id().cast_signed();
         let orphans: Vec<i32> = supervisor::processes()
             .iter()
-            .filter(|process| process.parent == own && !self.own.contains(&process.pid))
+            .filter(|process| process.parent == own && !self.own.contains_key(&process.pid))
             .map(|process| process.pid)
             .collect();
         if orphans.is_empty() {
@@ -112,6 +90,20 @@ impl Children {
             let _ = sys::send_signal(pid, sys::SIGKILL);
         }
         Ended::Nothing
+    }
+
+    /// Whether nothing runs but us, and supervisors who are about to see that nothing is left
+    /// for them.
+    pub(crate) fn are_idle(&self) -> bool {
+        let processes = supervisor::processes();
+        let own = std::process::id().cast_signed();
+        let is_idle = |pid: i32| {
+            self.own.get(&pid) == Some(&Role::Supervisor)
+                && !processes.iter().any(|process| process.parent == pid)
+        };
+        // Where processes cannot be seen, not even we are there.
+        processes.iter().any(|process| process.pid == own)
+            && processes.iter().all(|process| process.pid == own || is_idle(process.pid))
     }
 }
 
@@ -141,7 +133,7 @@ impl Tree {
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        match children.fork()? {
+        match children.fork(Role::Supervisor)? {
             sys::Forked::Child => supervisor::supervise(program, standard, theirs),
             sys::Forked::Parent { pid } => Ok(Self {
                 supervisor: pid,
@@ -202,9 +194,10 @@ impl Tree {
         self.take_reports();
         self.channel = None;
         self.is_over = true;
-        // Killed with its supervisor.
+        // Killed with its supervisor, if not by it; a quick one is that before it is known
+        // to run.
         self.leader = match self.leader {
-            Leader::Starting => Leader::NotStarted(NotStarted::Program(EAGAIN)),
+            Leader::Starting => Leader::Ended(0, Exit::Signal(sys::SIGKILL)),
             Leader::Running(pid) => Leader::Ended(pid, Exit::Signal(sys::SIGKILL)),
             leader => leader,
         };

@@ -4,9 +4,9 @@ use crate::World;
 use crate::job::Job;
 use crate::managed::{Next, Shared};
 use crate::program::Program;
-use crate::protocol::{CHUNK, Call, Channel, Exit, Input, Reply, Request};
+use crate::protocol::{CHUNK, Call, Channel, Exit, Input, Reply};
 use crate::sys::{PollFd, Ready};
-use crate::tree::Leader;
+use crate::tree::{Children, Leader};
 use std::io;
 
 /// Output waiting for a slow reader; above it, nothing more is taken from a command.
@@ -55,47 +55,23 @@ pub(crate) enum Shell {
 }
 
 impl Work {
-    /// Begins what was asked for, or refuses.
-    pub(crate) fn begin(
-        request: Request,
-        world: &mut World,
-        output: &mut Vec<u8>,
+    pub(crate) fn exec(
+        argv: Vec<String>,
+        env: Vec<String>,
+        children: &mut Children,
     ) -> Result<Self, Reply> {
-        match request {
-            Request::Exec { argv, env } => {
-                let program = Program { argv, env, directory: None };
-                let job = Job::start(program, None, &mut world.children)?;
-                Ok(Self::Exec(Exec { job, is_announced: false }))
-            }
-            Request::Shell { env } => {
-                output.extend(Reply::Ready.to_frame());
-                Ok(Self::Shell(Shell::Waiting { env }))
-            }
-            Request::Spawn(spawn) => {
-                world.processes.spawn(spawn, &mut world.children).map(Self::Spawning)
-            }
-            Request::ListProcesses => {
-                let mut count = 0;
-                for status in world.processes.list() {
-                    output.extend(Reply::Process(status).to_frame());
-                    count += 1;
-                }
-                Err(Reply::Done(count))
-            }
-            Request::Process { id, call } => {
-                let process = world.processes.find(&id)?;
-                world.is_changed = true;
-                Self::call(process, call, output)
-            }
-            Request::Detach => Ok(Self::Detaching),
-            Request::Ping
-            | Request::Look
-            | Request::ReadFile { .. }
-            | Request::WriteFile { .. } => Ok(Self::Asking),
-        }
+        let program = Program { argv, env, directory: None };
+        let job = Job::start(program, None, children)?;
+        Ok(Self::Exec(Exec { job, is_announced: false }))
     }
 
-    fn call(process: Shared, call: Call, output: &mut Vec<u8>) -> Result<Self, Reply> {
+    pub(crate) fn shell(env: Vec<String>, output: &mut Vec<u8>) -> Self {
+        output.extend(Reply::Ready.to_frame());
+        Self::Shell(Shell::Waiting { env })
+    }
+
+    /// Begins what is to be done with a process; an error is the answer, be it good or bad.
+    pub(crate) fn call(process: Shared, call: Call, output: &mut Vec<u8>) -> Result<Self, Reply> {
         let answer = process.borrow_mut().answer(&call);
         if let Some(reply) = answer {
             return Err(reply);

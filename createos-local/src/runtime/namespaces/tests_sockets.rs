@@ -129,7 +129,7 @@ async fn the_engine_listens_inside() {
 async fn a_socket_maker_has_nothing_and_is_not_seen_inside() {
     let machine = Machine::boot().await;
     let maker = machine.maker().await;
-    // The agent, this shell, and its supervisor.
+    // The agent, this shell and its supervisor.
     assert_eq!(machine.run("set -- /proc/[0-9]*; echo $#").await.0, "3\n");
 
     let none = "0000000000000000";
@@ -181,7 +181,7 @@ print(len(started))
         out.trim().parse::<u32>().unwrap_or_else(|_| panic!("{out:?} {err:?}"))
     };
     machine.maker().await;
-    // The agent, the program that counts, and its supervisor are the others.
+    // The agent, the program that counts and its supervisor are the others.
     assert_eq!(count().await + 3, spec(&machine.id).limits.max_processes);
     machine.runtime.shutdown().await;
 }
