@@ -89,8 +89,13 @@ pub(crate) fn ssh_pubkeys(keys: &[String]) -> Result<()> {
 
 /// A name of something that is neither a sandbox nor a disk.
 pub(crate) fn name(text: &str) -> Result<()> {
+    one_line("name", text)
+}
+
+/// What names something of the server's.
+pub(crate) fn one_line(what: &str, text: &str) -> Result<()> {
     if text.trim().is_empty() || text.contains(char::is_control) {
-        return Err(Error::invalid_argument("name", format!("{text:?} is empty or not one line")));
+        return Err(Error::invalid_argument(what, format!("{text:?} is empty or not one line")));
     }
     Ok(())
 }

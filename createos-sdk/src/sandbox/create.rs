@@ -181,8 +181,13 @@ impl CreateSandbox {
             self.request.auto_pause_after_seconds = Some(check::auto_pause(idle)?);
         }
         let request = &self.request;
-        if request.shape.trim().is_empty() {
-            return Err(Error::invalid_argument("shape", "is empty"));
+        let named = [
+            ("shape", Some(&request.shape)),
+            ("rootfs", request.rootfs.as_ref()),
+            ("region", request.region.as_ref()),
+        ];
+        for (what, text) in named {
+            text.map_or(Ok(()), |text| check::one_line(what, text))?;
         }
         match &request.name {
             Some(name) => check::sandbox_name(name)?,
@@ -191,9 +196,15 @@ impl CreateSandbox {
             }
             None => {}
         }
+        for network in &request.networks {
+            check::one_line("network", &network.id)?;
+        }
         for mount in &request.disks {
+            check::one_line("disk", &mount.disk_id)?;
             check::mount(&mount.mount_path, mount.sub_path.as_deref())?;
         }
+        check::egress(&request.egress)?;
+        check::ssh_pubkeys(&request.ssh_pubkeys)?;
         check::envs(&request.envs)
     }
 
