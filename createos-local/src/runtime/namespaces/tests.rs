@@ -310,12 +310,14 @@ async fn a_dropped_command_dies_with_everything_it_started() {
 
 /// Waits until no process of this name is left.
 async fn until_gone(machine: &Machine, name: &str) {
+    const NONE_MATCHED: ExitReason = ExitReason::Code(1);
     let mut left = String::new();
     for _ in 0..250 {
-        let search = format!("pgrep -a -x {name}");
-        match machine.exec("sh", &["-c", &search], None).await {
-            Ok((found, ..)) if found.is_empty() => return,
-            Ok((found, ..)) => left = found,
+        // Not by a shell: where nothing more can be started, a search that could not run
+        // would look like one that found nothing.
+        match machine.exec("pgrep", &["-a", "-x", name], None).await {
+            Ok((.., NONE_MATCHED)) => return,
+            Ok((found, error, end)) => left = format!("{found} {error} {end:?}"),
             Err(error) => left = error.to_string(),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
