@@ -373,7 +373,8 @@ async fn a_fork_bomb_is_terminated() {
     let bomb = "bomb() { setsid sleep 7077 & bomb | bomb & }; bomb; sleep 7077";
     let process = sandbox.spawn("sh").args(["-c", bomb]).await.expect("it starts");
     let many = async {
-        while population() < 800 {
+        // At the limit of 1,024 its shells give up, and now and then few are left of it.
+        while population() < 500 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
