@@ -1,5 +1,9 @@
 //! Shared fixtures of the end-to-end suites.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
 use createos_local::Engine;
 use createos_sdk::{Client, Sandbox};
 
@@ -38,5 +42,82 @@ impl Fixture {
     /// Ends the engine.
     pub async fn end(self) {
         self.engine.shutdown().await;
+    }
+}
+
+/// An engine in a process of its own.
+#[derive(Debug)]
+pub struct EngineProcess {
+    process: Child,
+    /// A client with its key.
+    pub client: Client,
+}
+
+impl EngineProcess {
+    /// Starts one by this command, which runs `createos-tests-engine`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say where it is.
+    pub fn start(command: &mut Command) -> Self {
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = process.expect("the engine's process");
+        let mut line = String::new();
+        let output = process.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("its first line");
+        let (url, key) = line.trim().split_once(' ').expect("the engine starts");
+        let client = Client::builder().base_url(url).api_key(key).build().expect("a client");
+        Self { process, client }
+    }
+
+    /// Kills it at once.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot.
+    pub fn kill(mut self) {
+        self.process.kill().expect("kill");
+        self.process.wait().expect("its end");
+    }
+
+    /// Asks it to end.
+    ///
+    /// # Panics
+    ///
+    /// When it fails to end well.
+    pub fn end(mut self) {
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().expect("its end").success());
+    }
+}
+
+/// What a shell script prints to its standard output in the sandbox.
+///
+/// # Panics
+///
+/// When it cannot be run, or prints something else than text.
+pub async fn sh(sandbox: &Sandbox, script: &str) -> String {
+    let output = sandbox.command("sh").args(["-c", script]).output().await.expect("exec");
+    output.stdout_str().expect("text").to_owned()
+}
+
+/// Waits until a shell script prints this in the sandbox.
+///
+/// # Panics
+///
+/// When it does not within 20 seconds.
+pub async fn until(sandbox: &Sandbox, script: &str, wanted: &str) {
+    let mut seen = String::new();
+    let look = async {
+        loop {
+            seen = sh(sandbox, script).await;
+            if seen == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), look).await.is_err() {
+        panic!("{script:?} prints {seen:?}, not {wanted:?}");
     }
 }

@@ -4,51 +4,23 @@
 //! `CREATEOS_TEST_KILLS=50 cargo test -p createos-tests --test kill -- --nocapture` for more.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use createos_sdk::wire::SandboxStatus::{self, Destroyed, Error, Failed, Paused, Running};
 use createos_sdk::{Client, ErrorKind, Sandbox, SandboxId};
+use createos_tests::EngineProcess;
 
 const SHAPE: &str = "s-1vcpu-256mb";
 const WORKERS: usize = 4;
 /// What a worker has at most.
 const CROWD: usize = 3;
 
-struct Server {
-    process: Child,
-    client: Client,
-}
-
-impl Server {
-    fn start(data_dir: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_createos-tests-engine"))
-            .arg(data_dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the engine's process");
-        let mut line = String::new();
-        let output = process.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut line).expect("its first line");
-        let (url, key) = line.trim().split_once(' ').expect("the engine starts");
-        let client = Client::builder().base_url(url).api_key(key).build().expect("a client");
-        Self { process, client }
-    }
-
-    fn kill(mut self) {
-        self.process.kill().expect("kill");
-        self.process.wait().expect("its end");
-    }
-
-    fn end(mut self) {
-        drop(self.process.stdin.take());
-        assert!(self.process.wait().expect("its end").success());
-    }
+fn start(data_dir: &Path) -> EngineProcess {
+    EngineProcess::start(Command::new(env!("CARGO_BIN_EXE_createos-tests-engine")).arg(data_dir))
 }
 
 /// What is known of a sandbox: the last acknowledged state, and what was asked since.
@@ -306,7 +278,7 @@ async fn an_engine_can_be_killed_at_any_moment() {
     let book = Book::default();
     let steps = AtomicUsize::new(0);
     for kill in 0..kills {
-        let server = Server::start(&data_dir);
+        let server = start(&data_dir);
         compare(&server.client, &book).await;
         let living: Vec<_> = book.lock().keys().cloned().collect();
         Traces::of(&data_dir).settle(&living).await;
@@ -325,7 +297,7 @@ async fn an_engine_can_be_killed_at_any_moment() {
     let steps = steps.into_inner();
     assert!(steps > kills, "hardly anything was done: {steps} steps");
 
-    let server = Server::start(&data_dir);
+    let server = start(&data_dir);
     compare(&server.client, &book).await;
     let known: Vec<_> = book.lock().clone().into_iter().collect();
     for (id, known) in &known {

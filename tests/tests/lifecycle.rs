@@ -1,10 +1,10 @@
 //! Pause, resume, fork and auto-pause on the real engine.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use createos_sdk::wire::SandboxStatus::{Error, Paused, Running};
 use createos_sdk::{ErrorKind, ExecEvent, Sandbox};
-use createos_tests::Fixture;
+use createos_tests::{Fixture, sh};
 use futures::StreamExt;
 
 /// Keeps a number in memory and nowhere else, and says it to whoever asks.
@@ -19,11 +19,6 @@ while True:
     peer.close()
 ";
 
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
-    let output = sandbox.command("bash").args(["-c", script]).output().await.expect("exec");
-    output.stdout_str().expect("text").to_owned()
-}
-
 async fn start_memory(sandbox: &Sandbox) -> String {
     sandbox.files().write("/root/memory.py", MEMORY).await.expect("write");
     let script = "nohup python3 /root/memory.py >/dev/null 2>&1 </dev/null & \
@@ -33,7 +28,7 @@ async fn start_memory(sandbox: &Sandbox) -> String {
 }
 
 async fn recall(sandbox: &Sandbox) -> String {
-    sh(sandbox, "exec 3<>/dev/tcp/127.0.0.1/7000 && cat <&3").await
+    sh(sandbox, "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/7000 && cat <&3'").await
 }
 
 #[tokio::test]
@@ -72,6 +67,29 @@ async fn an_idle_sandbox_pauses_and_comes_back_with_its_files() {
     assert!(after.last_resumed_at.is_some());
     assert_eq!(sandbox.files().read("/work/file").await.expect("read"), "kept");
     assert_eq!(sh(&sandbox, "hostname").await.trim(), before.name.as_deref().expect("a name"));
+    fixture.end().await;
+}
+
+/// A minute is the shortest time there is (api.md 4.4).
+#[tokio::test]
+async fn who_is_left_alone_for_a_minute_pauses_by_itself() {
+    let fixture = Fixture::start().await;
+    let minute = Duration::from_secs(60);
+    let create = async || {
+        let create = fixture.client.create_sandbox("s-1vcpu-256mb").auto_pause_after(minute);
+        create.await.expect("a sandbox")
+    };
+    let (idle, busy) = (create().await, create().await);
+    let secret = start_memory(&idle).await;
+    let left_alone = Instant::now();
+    let events = busy.command("sleep").arg("1000").stream().await.expect("stream");
+    let paused = idle.wait_until(Paused).budget(minute * 2).await.expect("it pauses");
+    assert!(left_alone.elapsed() >= minute, "{:?}", left_alone.elapsed());
+    assert!(paused.expect("a view").paused_at.is_some());
+    assert_eq!(busy.refresh().await.expect("view").status, Running);
+    drop(events);
+    idle.resume().await.expect("resume");
+    assert_eq!(recall(&idle).await, secret);
     fixture.end().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use createos_sdk::wire::{OutputStream, ProcessKind, ProcessState, Signal};
 use createos_sdk::{ErrorKind, Process, ProcessEvent, ProcessExit, ProcessStream, Sandbox};
-use createos_tests::Fixture;
+use createos_tests::{Fixture, sh, until};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -13,30 +13,8 @@ use tokio::time::timeout;
 const SOON: Duration = Duration::from_secs(20);
 const RING: usize = 1 << 20;
 
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
-    let output = sandbox.command("sh").args(["-c", script]).output().await.expect("exec");
-    output.stdout_str().expect("text").to_owned()
-}
-
 async fn spawn(sandbox: &Sandbox, script: &str) -> Process {
     sandbox.spawn("bash").args(["-c", script]).await.expect("it starts")
-}
-
-/// Waits until a script in the sandbox prints this.
-async fn until(sandbox: &Sandbox, script: &str, wanted: &str) {
-    let mut seen = String::new();
-    let look = async {
-        loop {
-            seen = sh(sandbox, script).await;
-            if seen == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if timeout(SOON, look).await.is_err() {
-        panic!("{script:?} prints {seen:?}, not {wanted:?}");
-    }
 }
 
 /// What a stream brings up to its exit: output by stream, and gaps.

@@ -4,13 +4,8 @@ use std::time::Duration;
 
 use createos_sdk::wire::SandboxStatus;
 use createos_sdk::{ErrorKind, ExecEvent, Sandbox};
-use createos_tests::Fixture;
+use createos_tests::{EngineProcess, Fixture, sh};
 use futures::StreamExt;
-
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
-    let output = sandbox.command("sh").args(["-c", script]).output().await.expect("exec");
-    output.stdout_str().expect("text").to_owned()
-}
 
 #[tokio::test]
 async fn a_sandbox_lives_and_goes() {
@@ -218,4 +213,22 @@ async fn twenty_at_once() {
     });
     futures::future::join_all(work).await;
     fixture.end().await;
+}
+
+#[tokio::test]
+async fn what_the_engine_s_starter_ignored_is_heeded_inside() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // As `nohup`, a service manager or a shell in the background would.
+    let ignoring = "trap '' HUP INT QUIT USR1 TERM; exec \"$0\" \"$1\"";
+    let engine = env!("CARGO_BIN_EXE_createos-tests-engine");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", ignoring, engine]).arg(directory.path());
+    let engine = EngineProcess::start(&mut command);
+    let sandbox = engine.client.create_sandbox("s-1vcpu-256mb").await.expect("a sandbox");
+    assert_eq!(sh(&sandbox, "grep SigIgn /proc/self/status").await, "SigIgn:\t0000000000000000\n");
+    for signal in ["HUP", "INT", "QUIT", "USR1", "TERM"] {
+        let script = format!("trap 'echo {signal}' {signal}; kill -{signal} $$");
+        assert_eq!(sh(&sandbox, &script).await, format!("{signal}\n"));
+    }
+    engine.end();
 }

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use createos_sdk::{Client, ErrorKind, Sandbox};
-use createos_tests::Fixture;
+use createos_sdk::{Client, ErrorKind};
+use createos_tests::{Fixture, sh};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
-
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
-    let output = sandbox.command("sh").args(["-c", script]).output().await.expect("exec");
-    output.stdout_str().expect("text").to_owned()
-}
 
 #[tokio::test]
 async fn ssh_keys_are_where_a_server_inside_looks_for_them() {

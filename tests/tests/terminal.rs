@@ -3,34 +3,12 @@
 use std::time::Duration;
 
 use createos_sdk::{Sandbox, Terminal};
-use createos_tests::Fixture;
+use createos_tests::{Fixture, sh, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// Longest that something quick may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
-
-async fn sh(sandbox: &Sandbox, script: &str) -> String {
-    let output = sandbox.command("sh").args(["-c", script]).output().await.expect("exec");
-    output.stdout_str().expect("text").to_owned()
-}
-
-/// Waits until a script in the sandbox prints this.
-async fn until(sandbox: &Sandbox, script: &str, wanted: &str) {
-    let mut seen = String::new();
-    let look = async {
-        loop {
-            seen = sh(sandbox, script).await;
-            if seen == wanted {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    if timeout(SOON, look).await.is_err() {
-        panic!("{script:?} prints {seen:?}, not {wanted:?}");
-    }
-}
 
 /// A terminal, and what it has shown and nobody looked at yet.
 struct Screen {

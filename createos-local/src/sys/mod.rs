@@ -65,6 +65,7 @@ mod arch {
 
     pub(super) const CAPSET: c_long = 126;
     pub(super) const PIVOT_ROOT: c_long = 155;
+    pub(super) const RT_SIGACTION: c_long = 13;
     pub(super) const SECCOMP: c_long = 317;
 }
 
@@ -74,6 +75,7 @@ mod arch {
 
     pub(super) const CAPSET: c_long = 91;
     pub(super) const PIVOT_ROOT: c_long = 41;
+    pub(super) const RT_SIGACTION: c_long = 134;
     pub(super) const SECCOMP: c_long = 277;
 }
 

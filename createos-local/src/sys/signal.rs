@@ -1,7 +1,7 @@
 //! Signals as a readable descriptor.
 
-use super::{check_int, owned};
-use std::ffi::c_int;
+use super::{arch, check, check_int, null_mut, owned, syscall};
+use std::ffi::{c_int, c_long};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
@@ -60,6 +60,37 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
     let set = set_of(&[])?;
     // SAFETY: as above.
     check_int(unsafe { sigprocmask(SIG_SETMASK, &set, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Gives every signal that is ignored its usual effect, but SIGPIPE, which is ignored in every
+/// Rust program: `exec` keeps what whoever started us ignores, as `nohup` does.
+pub(crate) fn heed_signals() -> io::Result<()> {
+    const SIGPIPE: c_int = 13;
+    const SIG_IGN: u64 = 1;
+    const SET_SIZE: usize = 8;
+    /// The kernel's `struct sigaction` on both architectures: handler, flags, restorer, mask.
+    type Action = [u64; 4];
+    for signal in (1..=64).filter(|signal| *signal != SIGPIPE) {
+        let mut now: Action = [0; 4];
+        let usual: Action = [0; 4];
+        // SAFETY: both actions have the kernel's size and outlive the calls; the usual effect
+        // names no code. The C library's own function refuses signals 32 and 33.
+        unsafe {
+            let old = &raw mut now;
+            check(syscall(arch::RT_SIGACTION, c_long::from(signal), null_mut(), old, SET_SIZE))?;
+            if now[0] == SIG_IGN {
+                let new = &raw const usual;
+                check(syscall(
+                    arch::RT_SIGACTION,
+                    c_long::from(signal),
+                    new,
+                    null_mut(),
+                    SET_SIZE,
+                ))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Blocks every signal that can be.

@@ -55,7 +55,9 @@ fn main() {
         return probe::run(Path::new(&directory));
     }
     let socket = sys::inherited(0);
-    let outcome = Warden::start(&socket, PathBuf::from(first)).and_then(|mut warden| {
+    let heeded = sys::heed_signals().context("heed signals");
+    let started = heeded.and_then(|()| Warden::start(&socket, PathBuf::from(first)));
+    let outcome = started.and_then(|mut warden| {
         let served = warden.serve();
         warden.end_everything();
         served

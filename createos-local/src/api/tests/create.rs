@@ -7,11 +7,8 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use super::rig::{KEY, Rig, SHAPE};
+use super::rig::{KEY, Rig, SHAPE, SSH_KEY};
 use crate::core::fake::Fake;
-
-const SSH_KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
 
 async fn create(rig: &Rig, request: Value) -> super::rig::Reply {
     rig.call("POST", "/v1/sandboxes", Some(request)).await

@@ -5,11 +5,8 @@ use std::time::Duration;
 use createos_sdk::SandboxId;
 use serde_json::{Value, json};
 
-use super::rig::{KEY, Reply, Rig};
+use super::rig::{KEY, Reply, Rig, SSH_KEY};
 use crate::runtime::Saved;
-
-const SSH: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
 
 impl Rig {
     async fn fork(&self, source: &SandboxId, request: Value) -> Reply {
@@ -23,7 +20,7 @@ impl Rig {
 
     /// A paused sandbox with a file.
     async fn source(&self, saved: Saved) -> SandboxId {
-        let request = json!({"envs": {"A": "1"}, "ssh_pubkeys": [SSH],
+        let request = json!({"envs": {"A": "1"}, "ssh_pubkeys": [SSH_KEY],
                              "auto_pause_after_seconds": 600});
         let id = self.sandbox_with(request).await;
         assert_eq!(self.write(&id, "/f", "shared").await, 200);
@@ -86,7 +83,7 @@ async fn a_child_takes_overrides_and_empty_ones_inherit() {
         rig.until(&child, "running").await;
         (rig.view(&child).await, child)
     };
-    let other = format!("{SSH} other");
+    let other = format!("{SSH_KEY} other");
     let (view, child) = fork(json!({"envs": {"B": "2"}, "ssh_pubkeys": [other], "egress": ["*"],
                                     "ingress_enabled": false, "start_paused": false}))
     .await;
@@ -97,7 +94,7 @@ async fn a_child_takes_overrides_and_empty_ones_inherit() {
 
     for nothing in [json!({"envs": {}, "egress": []}), json!({"envs": null, "egress": null})] {
         let (view, _) = fork(nothing).await;
-        assert_eq!((&view["envs"], &view["ssh_pubkeys"]), (&json!(["A"]), &json!([SSH])));
+        assert_eq!((&view["envs"], &view["ssh_pubkeys"]), (&json!(["A"]), &json!([SSH_KEY])));
     }
     let (view, _) = fork(json!({"ssh_pubkeys": []})).await;
     assert!(view.get("ssh_pubkeys").is_none(), "an empty list of keys replaces them: {view}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use createos_sdk::SandboxId;
 use serde_json::{Value, json};
 
-use super::rig::{KEY, Rig, SHAPE};
+use super::rig::{KEY, Rig, SHAPE, SSH_KEY};
 use crate::core::State;
 
 /// One row of api.md 7.3: the status of each operation in this state.
@@ -15,20 +15,31 @@ struct Row {
     pause: u16,
     resume: u16,
     fork: u16,
-    settings: u16,
+    read: u16,
+    patch: u16,
+    resize: u16,
+    keys: u16,
+}
+
+impl Row {
+    /// The statuses, in the order of the fields.
+    const fn of(state: &'static str, statuses: [u16; 8]) -> Self {
+        let [exec, pause, resume, fork, read, patch, resize, keys] = statuses;
+        Self { state, exec, pause, resume, fork, read, patch, resize, keys }
+    }
 }
 
 const ROWS: [Row; 10] = [
-    Row { state: "creating", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
-    Row { state: "running", exec: 200, pause: 202, resume: 200, fork: 409, settings: 200 },
-    Row { state: "pausing", exec: 409, pause: 202, resume: 409, fork: 202, settings: 200 },
-    Row { state: "paused", exec: 409, pause: 200, resume: 202, fork: 202, settings: 200 },
-    Row { state: "resuming", exec: 409, pause: 409, resume: 202, fork: 409, settings: 200 },
-    Row { state: "forking", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
-    Row { state: "error", exec: 409, pause: 409, resume: 202, fork: 409, settings: 200 },
-    Row { state: "destroying", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
-    Row { state: "destroyed", exec: 409, pause: 409, resume: 409, fork: 409, settings: 404 },
-    Row { state: "failed", exec: 409, pause: 409, resume: 409, fork: 409, settings: 200 },
+    Row::of("creating", [409, 409, 409, 409, 200, 409, 409, 409]),
+    Row::of("running", [200, 202, 200, 409, 200, 200, 200, 200]),
+    Row::of("pausing", [409, 202, 409, 202, 200, 409, 409, 200]),
+    Row::of("paused", [409, 200, 202, 202, 200, 200, 409, 200]),
+    Row::of("resuming", [409, 409, 202, 409, 200, 409, 409, 200]),
+    Row::of("forking", [409, 409, 409, 409, 200, 409, 409, 200]),
+    Row::of("error", [409, 409, 202, 409, 200, 409, 409, 200]),
+    Row::of("destroying", [409, 409, 409, 409, 200, 409, 409, 409]),
+    Row::of("destroyed", [409, 409, 409, 409, 404, 404, 404, 404]),
+    Row::of("failed", [409, 409, 409, 409, 200, 409, 409, 409]),
 ];
 
 /// A sandbox in this state, on a machine on which nothing is held up.
@@ -77,9 +88,20 @@ async fn commands_files_and_settings_by_state() {
         let shell = rig.open("POST", &at("/shell"), &upgrade, "").await.status();
         check("shell", shell.as_u16(), if row.exec == 200 { 101 } else { row.exec });
         check("download", rig.get(&at("/files?path=/f")).await.status, row.exec);
+        // Nothing listens there, which only a running sandbox can tell.
+        let tunnel = rig.open("POST", &at("/tunnel/80"), &upgrade, "").await.status();
+        check("tunnel", tunnel.as_u16(), if row.exec == 200 { 502 } else { row.exec });
         for setting in ["/egress", "/bandwidth", "/disks"] {
-            check(setting, rig.get(&at(setting)).await.status, row.settings);
+            check(setting, rig.get(&at(setting)).await.status, row.read);
         }
+        let patch = rig.call("PATCH", &path, Some(json!({"ingress_enabled": true}))).await;
+        check("patch", patch.status, row.patch);
+        let resize = json!({"disk_mib": 900_000});
+        let resize = rig.call("POST", &at("/resize"), Some(resize)).await;
+        check("resize", resize.status, row.resize);
+        let keys = json!({"keys": [SSH_KEY]});
+        let keys = rig.call("POST", &at("/ssh-pubkeys"), Some(keys)).await;
+        check("keys", keys.status, row.keys);
     }
 }
 

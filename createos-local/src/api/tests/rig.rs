@@ -20,6 +20,8 @@ use crate::core::fake::Fake;
 use crate::engine::{Engine, Machine};
 
 pub(super) const KEY: &str = "skp_test";
+pub(super) const SSH_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
 pub(super) const SHAPE: &str = "s-1vcpu-256mb";
 
 pub(super) struct Rig {

@@ -3,10 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::rig::Rig;
+use super::rig::{Rig, SSH_KEY};
 
-const KEY: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0jbyYn0Qq6AvS4oPmtjPYqUYuhNPhPwoKvP1VWG0Jw";
 const FILE: &str = "/root/.ssh/authorized_keys";
 
 #[tokio::test]
@@ -15,17 +13,17 @@ async fn keys_are_counted_once_and_put_where_sshd_looks() {
     let id = rig.sandbox().await;
     let path = format!("/v1/sandboxes/{id}/ssh-pubkeys");
     let add = async |keys: Value| rig.call("POST", &path, Some(json!({"keys": keys}))).await;
-    let padded = format!("  {}  me ", KEY.replace(' ', "\t"));
-    assert_eq!(add(json!([KEY, KEY, padded])).await.data(), json!({"count": 2}));
-    assert_eq!(add(json!([KEY])).await.data(), json!({"count": 2}));
+    let padded = format!("  {}  me ", SSH_KEY.replace(' ', "\t"));
+    assert_eq!(add(json!([SSH_KEY, SSH_KEY, padded])).await.data(), json!({"count": 2}));
+    assert_eq!(add(json!([SSH_KEY])).await.data(), json!({"count": 2}));
     assert_eq!(add(json!([])).await.data(), json!({"count": 2}));
-    let expected = format!("{KEY}\n{KEY} me\n");
+    let expected = format!("{SSH_KEY}\n{SSH_KEY} me\n");
     assert_eq!(rig.fake.file(&id, FILE).unwrap(), expected);
     let view = rig.get(&format!("/v1/sandboxes/{id}")).await.data();
-    assert_eq!(view["ssh_pubkeys"], json!([KEY, format!("{KEY} me")]));
+    assert_eq!(view["ssh_pubkeys"], json!([SSH_KEY, format!("{SSH_KEY} me")]));
 
-    for bad in ["", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE KEY-----"] {
-        let reply = add(json!([KEY, bad])).await;
+    for bad in ["", "ssh-ed25519 AAAA", "-----BEGIN OPENSSH PRIVATE SSH_KEY-----"] {
+        let reply = add(json!([SSH_KEY, bad])).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
         assert!(reply.json()["data"]["keys"].is_string());
     }
@@ -35,17 +33,17 @@ async fn keys_are_counted_once_and_put_where_sshd_looks() {
 #[tokio::test]
 async fn keys_given_at_create_are_there_and_those_of_a_paused_one_wait() {
     let rig = Rig::new().await;
-    let id = rig.sandbox_with(json!({"ssh_pubkeys": [KEY]})).await;
-    assert_eq!(rig.fake.file(&id, FILE).unwrap(), format!("{KEY}\n"));
+    let id = rig.sandbox_with(json!({"ssh_pubkeys": [SSH_KEY]})).await;
+    assert_eq!(rig.fake.file(&id, FILE).unwrap(), format!("{SSH_KEY}\n"));
     rig.force(&id, "error");
     let path = format!("/v1/sandboxes/{id}/ssh-pubkeys");
-    let more = format!("{KEY} two");
+    let more = format!("{SSH_KEY} two");
     let added = rig.call("POST", &path, Some(json!({"keys": [more]}))).await;
     assert_eq!(added.data(), json!({"count": 2}));
-    assert_eq!(rig.fake.file(&id, FILE).unwrap(), format!("{KEY}\n"));
+    assert_eq!(rig.fake.file(&id, FILE).unwrap(), format!("{SSH_KEY}\n"));
     rig.call("POST", &format!("/v1/sandboxes/{id}/resume"), None).await;
     rig.until(&id, "running").await;
-    let expected = format!("{KEY}\n{more}\n");
+    let expected = format!("{SSH_KEY}\n{more}\n");
     rig.eventually(async || {
         let file = rig.fake.file(&id, FILE).unwrap();
         (file == expected).then_some(()).ok_or(format!("{file:?}"))
