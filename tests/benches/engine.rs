@@ -8,7 +8,7 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Outcome, SHAPE, Server, kib_of, millis, rate, resident, row, spread};
+use common::{Outcome, SHAPE, Server, millis, rate, resident, row, spread};
 use createos_sdk::{Client, ExecEvent, ProcessEvent, Upload};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,18 +89,19 @@ async fn commands(server: &Server) -> Outcome<()> {
 async fn crowd(server: &Server) -> Outcome<()> {
     const COUNT: u64 = 50;
     let client = server.client()?;
-    let before = (available_memory()?, resident(server.pid(), "VmRSS")?);
+    let before = resident(server.pid(), "VmRSS")?;
     let began = Instant::now();
     let creations = (0..COUNT).map(|_| async { client.create_sandbox(SHAPE).await });
     let sandboxes = futures::future::try_join_all(creations).await?;
     row("50 sandboxes at once", &millis(began.elapsed()));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let after = (available_memory()?, resident(server.pid(), "VmRSS")?);
-    let of_machine = before.0.saturating_sub(after.0) / COUNT;
-    let of_engine = after.1.saturating_sub(before.1) / COUNT;
+    let of_engine = resident(server.pid(), "VmRSS")?.saturating_sub(before) / COUNT;
+    let mut of_sandboxes = 0;
+    for sandbox in &sandboxes {
+        of_sandboxes += sandbox.metrics().await?.mem_used_bytes().unwrap_or(0) / 1024 / COUNT;
+    }
     row(
         "memory of an idle sandbox",
-        &format!("{of_machine} KiB of the machine, {of_engine} KiB of them in the engine"),
+        &format!("{of_sandboxes} KiB of its own, {of_engine} KiB in the engine"),
     );
     let removals = sandboxes.iter().map(|sandbox| async { sandbox.destroy().await });
     futures::future::try_join_all(removals).await?;
@@ -323,10 +324,6 @@ async fn transfer(direction: &str, url: &str, key: &str, id: &str) -> Outcome<()
     let peak = resident(std::process::id(), "VmHWM")? / 1024;
     println!("{}, {peak} MiB client peak", rate(TRANSFER, began.elapsed()));
     Ok(())
-}
-
-fn available_memory() -> Outcome<u64> {
-    kib_of(&std::fs::read_to_string("/proc/meminfo")?, "MemAvailable")
 }
 
 /// Makes the peak start again from what is resident now.

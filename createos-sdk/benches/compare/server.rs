@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::Outcome;
 use crate::calls::SANDBOXES;
-use crate::streams::{Content, LINE, SHAPES, SHORT_LINE, Shape};
+use crate::streams::{Chunks, Content, LINE, SHAPES, SHORT_LINE, Shape};
 use crate::transfers::SIZE;
 use crate::tunnel::{ECHO, SINK, SOURCE};
 
@@ -139,15 +139,21 @@ fn frames(stream: &mut TcpStream, shape: &Shape) -> Result<()> {
     let frame = frame(shape);
     assert_eq!(frame.len(), shape.size, "{}", shape.word);
     let numbered = shape.content == Content::Process;
-    let mut whole = chunk(frame.repeat(shape.per_chunk).as_bytes());
-    let (chunks, rest) = (shape.count / shape.per_chunk, shape.count % shape.per_chunk);
+    let (per_chunk, mut whole) = match shape.chunks {
+        Chunks::Lines(lines) => (lines, chunk(frame.repeat(lines).as_bytes())),
+        Chunks::ToALine(pieces) => {
+            let pieces = frame.as_bytes().chunks(shape.size.div_ceil(pieces));
+            (1, pieces.flat_map(chunk).collect())
+        }
+    };
+    let (chunks, rest) = (shape.count / per_chunk, shape.count % per_chunk);
     // Small chunks go out together: a system call for each would be the server's time.
     let at_once = if numbered { 1 } else { (64_000 / whole.len()).max(1) };
     let many = whole.repeat(at_once);
     stream.write_all(STREAM_HEAD)?;
     for chunk in 0..chunks / at_once {
         if numbered {
-            number(&mut whole, &frame, chunk * shape.per_chunk);
+            number(&mut whole, &frame, chunk * per_chunk);
             stream.write_all(&whole)?;
         } else {
             stream.write_all(&many)?;

@@ -14,8 +14,16 @@ pub(crate) struct Shape {
     /// Bytes of a line, its break included.
     pub(crate) size: usize,
     pub(crate) count: usize,
-    /// Lines to a chunk of HTTP.
-    pub(crate) per_chunk: usize,
+    pub(crate) chunks: Chunks,
+}
+
+/// How a stream is cut into chunks of HTTP.
+#[derive(Clone, Copy)]
+pub(crate) enum Chunks {
+    /// So many lines to a chunk.
+    Lines(usize),
+    /// So many chunks to a line, as a network or a proxy may bring it.
+    ToALine(usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,10 +42,21 @@ pub(crate) enum Content {
 
 const KIB: usize = 1 << 10;
 
-pub(crate) const SHAPES: [Shape; 8] = [
+pub(crate) const SHAPES: [Shape; 9] = [
     shape("small", "1,000,000 frames of 64 B", Content::Line, 64, 1_000_000, 1024),
     shape("alone", "500,000 frames of 64 B, a chunk each", Content::Line, 64, 500_000, 1),
     shape("large", "16,000 frames of 32 KiB", Content::Line, 32 * KIB, 16_000, 2),
+    Shape {
+        chunks: Chunks::ToALine(32),
+        ..shape(
+            "cut",
+            "4,000 frames of 32 KiB, in chunks of 1 KiB",
+            Content::Line,
+            32 * KIB,
+            4_000,
+            1,
+        )
+    },
     shape("text", "16,000 frames of 32 KiB, broken into lines", Content::Text, 32 * KIB, 16_000, 2),
     shape("colour", "8,000 frames of 32 KiB, lines in colour", Content::Colour, 32 * KIB, 8_000, 2),
     shape("wide", "8,000 frames of 32 KiB, beyond ASCII", Content::Wide, 32 * KIB, 8_000, 2),
@@ -53,7 +72,7 @@ const fn shape(
     count: usize,
     per_chunk: usize,
 ) -> Shape {
-    Shape { word, what, content, size, count, per_chunk }
+    Shape { word, what, content, size, count, chunks: Chunks::Lines(per_chunk) }
 }
 
 pub(crate) const LINE: usize = 15 << 20;

@@ -76,10 +76,7 @@ pub fn rate(bytes: u64, time: Duration) -> String {
 
 /// A field of `/proc/PID/status` in KiB.
 pub fn resident(pid: u32, field: &str) -> Outcome<u64> {
-    kib_of(&std::fs::read_to_string(format!("/proc/{pid}/status"))?, field)
-}
-
-pub fn kib_of(text: &str, field: &str) -> Outcome<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let number = line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?;
     Ok(number.parse()?)
