@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use createos_sdk::wire::SandboxStatus;
 use createos_sdk::{ErrorKind, Sandbox, TunnelStream};
-use createos_tests::Fixture;
+use createos_tests::{Fixture, sh};
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use guest::serve;
 use sha2::{Digest as _, Sha256};
@@ -402,4 +402,24 @@ print(ask('POST', '/self/delete?reason=all+done'))
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("it is still there after {text:?}");
+}
+
+#[tokio::test]
+async fn a_word_in_the_pipe_pauses_or_ends_the_sandbox() {
+    let fixture = Fixture::start().await;
+    let sandbox = fixture.sandbox().await;
+    // Nobody waits for whoever writes, and what is no word is nothing.
+    let noise = "head -c 100000 /dev/zero > /run/self; echo parked > /run/self; \
+                 setpriv --reuid 1000 --clear-groups sh -c 'echo > /run/self' && echo done";
+    assert_eq!(sh(&sandbox, noise).await, "done\n");
+    for (word, status) in [("park", SandboxStatus::Paused), ("retire", SandboxStatus::Destroyed)] {
+        let script = format!("(sleep 0.2; echo {word} > /run/self) >/dev/null 2>&1 &");
+        assert_eq!(sh(&sandbox, &script).await, "");
+        let met = sandbox.wait_until(status.clone()).budget(Duration::from_secs(20)).await;
+        met.unwrap_or_else(|error| panic!("{word}: {error}"));
+        if status == SandboxStatus::Paused {
+            sandbox.resume().await.expect("resume");
+        }
+    }
+    fixture.end().await;
 }

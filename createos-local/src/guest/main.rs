@@ -13,6 +13,7 @@
 #[path = "../codec.rs"]
 mod codec;
 mod connection;
+mod fifo;
 mod files;
 mod job;
 mod managed;
@@ -27,6 +28,7 @@ mod tree;
 mod work;
 
 use connection::Connection;
+use fifo::Fifo;
 use managed::Table;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -51,13 +53,14 @@ fn main() -> io::Result<()> {
     listener.set_nonblocking(true)?;
     sys::set_close_on_exec(&listener)?;
     let signals = sys::signal_descriptor(&[sys::SIGCHLD])?;
-    let world = World::default();
-    Agent { listener, signals, connections: Vec::new(), world, is_deaf: false }.serve()
+    let (fifo, world) = (Fifo::make(), World::default());
+    Agent { listener, signals, fifo, connections: Vec::new(), world, is_deaf: false }.serve()
 }
 
 struct Agent {
     listener: UnixListener,
     signals: OwnedFd,
+    fifo: Fifo,
     connections: Vec<Connection>,
     world: World,
     /// Nobody can be accepted for now: a listener that stays ready would make the
@@ -81,6 +84,7 @@ impl Agent {
             poll.clear();
             poll.push(PollFd::new(&self.signals, POLLIN));
             poll.push(PollFd::new(&self.listener, if self.is_deaf { 0 } else { POLLIN }));
+            self.fifo.interests(&mut poll);
             self.world.processes.interests(&mut poll);
             for connection in &self.connections {
                 connection.interests(&mut poll);
@@ -99,6 +103,7 @@ impl Agent {
                 sys::drain_signals(&self.signals);
                 self.reap();
             }
+            self.fifo.advance(&ready, &mut self.world.children);
             self.world.processes.advance(&ready);
             for connection in &mut self.connections {
                 connection.advance(&ready, &mut self.world);

@@ -22,6 +22,8 @@ pub(crate) enum Role {
     Supervisor,
     /// Moves a file.
     Worker,
+    /// Tells the engine what was written to the pipe.
+    Signaller,
 }
 
 /// What the end of a child means.
@@ -41,10 +43,14 @@ impl Children {
         Ok(forked)
     }
 
-    /// Ends what moves files; false until all of it is gone.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.own.values().any(|own| *own == role)
+    }
+
+    /// Ends what is no supervisor; false until all of it is gone.
     pub(crate) fn end_workers(&self) -> bool {
         let mut are_gone = true;
-        for (pid, _) in self.own.iter().filter(|(_, role)| **role == Role::Worker) {
+        for (pid, _) in self.own.iter().filter(|(_, role)| **role != Role::Supervisor) {
             let _ = sys::send_signal(*pid, sys::SIGKILL);
             are_gone = false;
         }
@@ -98,7 +104,7 @@ impl Children {
         let processes = supervisor::processes();
         let own = std::process::id().cast_signed();
         let is_idle = |pid: i32| {
-            self.own.get(&pid) == Some(&Role::Supervisor)
+            matches!(self.own.get(&pid), Some(Role::Supervisor | Role::Signaller))
                 && !processes.iter().any(|process| process.parent == pid)
         };
         // Where processes cannot be seen, not even we are there.

@@ -2,9 +2,11 @@
 
 use super::{check_int, nr, null_mut, syscall};
 use std::collections::HashMap;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 const O_CLOEXEC: c_int = 0o2_000_000;
 pub(crate) const O_NONBLOCK: c_int = 0o4000;
@@ -95,6 +97,7 @@ struct OneFd {
 const ONE_FD_LEN: usize = 16 + 4;
 
 unsafe extern "C" {
+    fn mkfifo(path: *const c_char, mode: u32) -> c_int;
     fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
     fn poll(fds: *mut PollFd, count: u64, timeout_ms: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
@@ -157,6 +160,13 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: closes nothing now; the exec replaces every value that owns one.
     super::check(unsafe { syscall(nr::CLOSE_RANGE, first, u32::MAX, CLOSE_RANGE_CLOEXEC) })
         .map(drop)
+}
+
+/// Makes a pipe with a name, for its owner alone.
+pub(crate) fn make_fifo(path: &Path) -> io::Result<()> {
+    let path = super::c_string(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL and outlives the call.
+    super::check_int(unsafe { mkfifo(path.as_ptr(), 0o600) }).map(drop)
 }
 
 /// Closes every descriptor from 3 up but these. Only in a fresh child that will
