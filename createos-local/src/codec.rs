@@ -127,6 +127,11 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.bytes().map(<[u8]>::to_vec)).collect()
     }
 
+    /// Whether everything has been read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Fails when something is left over.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }

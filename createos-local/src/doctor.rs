@@ -249,7 +249,6 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
     let spec = BootSpec {
         id: id.clone(),
         name: "doctor".to_owned(),
-        rootfs: HOST_ROOTFS.to_owned(),
         ip: [10, 0, 0, 2].into(),
         limits: Limits {
             memory_bytes: 256 << 20,
@@ -354,6 +353,7 @@ async fn shell(runtime: &Namespaces, id: &SandboxId, script: &str) -> Result<Str
         args: vec!["-c".to_owned(), script.to_owned()],
         env: Default::default(),
         stdin: None,
+        place: Default::default(),
     };
     let mut events = runtime.exec(id, spec).await?;
     let mut output = Vec::new();

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Front, HostRules, Server};
 use crate::auth::ApiKey;
 use crate::catalog::{Catalog, Rootfs};
-use crate::core::{Core, Tuning};
+use crate::core::{BuildLimits, Core, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
 use crate::runtime::{HOST_ROOTFS, Namespaces, Runtime};
@@ -124,6 +124,7 @@ pub struct EngineBuilder {
     api_key: Option<Secret>,
     allow_nesting: bool,
     criu: Option<PathBuf>,
+    build_limits: BuildLimits,
 }
 
 impl EngineBuilder {
@@ -190,6 +191,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Gives builds of templates other limits than the default ones.
+    pub fn build_limits(mut self, limits: BuildLimits) -> Self {
+        self.build_limits = limits;
+        self
+    }
+
     /// Starts the engine: takes the data directory, cleans up what an earlier engine left
     /// behind, and serves.
     ///
@@ -201,8 +208,12 @@ impl EngineBuilder {
     /// [`EngineError`] names the cause and the remedy. Nothing is left running.
     pub async fn start(self) -> Result<Engine, EngineError> {
         let max_connections = raise_file_limit();
-        let tuning =
-            Tuning { allow_nesting: self.allow_nesting, max_connections, ..Tuning::default() };
+        let tuning = Tuning {
+            allow_nesting: self.allow_nesting,
+            max_connections,
+            build: self.build_limits,
+            ..Tuning::default()
+        };
         self.start_with(tuning, namespaces).await
     }
 

@@ -29,6 +29,7 @@ mod engine;
 mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
+mod images;
 mod relay;
 mod runtime;
 #[path = "warden/socket_protocol.rs"]
@@ -38,6 +39,7 @@ mod tree;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
 
+pub use crate::core::BuildLimits;
 pub use crate::data_dir::default_data_dir;
 pub use crate::engine::{Engine, EngineBuilder};
 pub use crate::error::EngineError;

@@ -1,7 +1,7 @@
 //! Answers and refusals in their envelopes (api.md 1.8, 1.10).
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,22 +19,29 @@ pub(super) type Answer = Result<Response, Fail>;
 pub(super) struct Fail {
     status: StatusCode,
     body: Failure,
+    retry_after: Option<u64>,
 }
 
 impl Fail {
     /// The request is at fault; one sentence says how.
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, body: Failure::fail(message) }
+        Self { status, body: Failure::fail(message), retry_after: None }
     }
 
     /// One field of the request is at fault.
     pub(super) fn field(name: &str, why: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, body: Failure::field(name, why) }
+        let body = Failure::field(name, why);
+        Self { status: StatusCode::BAD_REQUEST, body, retry_after: None }
     }
 
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 
     fn with_field(mut self, status: StatusCode) -> Self {
@@ -43,7 +50,7 @@ impl Fail {
     }
 
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, body: Failure::error(message, status.as_u16()) }
+        Self { status, body: Failure::error(message, status.as_u16()), retry_after: None }
     }
 }
 
@@ -69,6 +76,9 @@ impl From<CoreError> for Fail {
             CoreError::Conflict(_) => Self::new(StatusCode::CONFLICT, message),
             CoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, message),
             CoreError::Refused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, message),
+            CoreError::Busy { retry_seconds, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(retry_seconds)
+            }
             CoreError::NoCapacity(_) => Self::error(StatusCode::SERVICE_UNAVAILABLE, message),
             // Not 503: clients repeat even an exec on 503, and this one may have been done.
             CoreError::NoListener(_) | CoreError::Lost(_) => {
@@ -81,7 +91,11 @@ impl From<CoreError> for Fail {
 
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
-        json(self.status, &self.body)
+        let mut response = json(self.status, &self.body);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -18,7 +18,9 @@ pub(super) async fn shapes(State(front): State<Front>, query: Query) -> Answer {
 
 pub(super) async fn rootfs(State(front): State<Front>) -> Answer {
     let catalog = front.core().catalog();
-    let names = catalog.rootfs().iter().map(|rootfs| rootfs.name.clone()).collect();
+    let own = catalog.rootfs().iter().map(|rootfs| rootfs.name.clone());
+    let images = front.core().images().await?;
+    let names = own.chain(images.iter().map(|image| image.name.clone())).collect();
     let default = catalog.default_rootfs().map_or("", |rootfs| &rootfs.name);
     let mut answer = RootfsCatalog::new(names, default);
     answer.entries = catalog
@@ -29,6 +31,11 @@ pub(super) async fn rootfs(State(front): State<Front>) -> Answer {
             entry.description = Some(rootfs.description.clone());
             entry
         })
+        .chain(images.into_iter().map(|image| {
+            let mut entry = RootfsEntry::new(image.name.as_str());
+            entry.description = Some("imported".to_owned());
+            entry
+        }))
         .collect();
     ok(answer)
 }

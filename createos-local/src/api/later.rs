@@ -71,7 +71,6 @@ fn sandbox_settings() -> Router<Front> {
 fn account() -> Router<Front> {
     let networks = |methods| of_account(methods, "a private network");
     let disks = |methods| of_account(methods, "a disk");
-    let templates = |methods| of_account(methods, "a template");
     let devices = |methods| of_account(methods, "a device");
     let metrics = |methods| of_account(methods, "reading metrics");
     Router::new()
@@ -79,9 +78,6 @@ fn account() -> Router<Front> {
         .route("/v1/networks/{network}", networks(GET.or(DELETE)))
         .route("/v1/disks", disks(GET.or(POST)))
         .route("/v1/disks/{disk}", disks(GET.or(PATCH).or(DELETE)))
-        .route("/v1/templates", templates(GET.or(POST)))
-        .route("/v1/templates/{template}", templates(GET.or(DELETE)))
-        .route("/v1/templates/{template}/logs", templates(GET))
         .route("/v1/devices", devices(GET.or(POST)))
         .route("/v1/devices/{device}", devices(GET.or(DELETE)))
         .route("/v1/devices/{device}/networks", devices(GET.or(POST)))

@@ -20,6 +20,7 @@ mod self_signal;
 mod server;
 mod service;
 mod settings;
+mod templates;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -73,6 +74,9 @@ fn router(front: Front) -> Router {
         .route("/v1/hosts", get(service::hosts))
         .route("/v1/shapes", get(catalog::shapes))
         .route("/v1/rootfs", get(catalog::rootfs))
+        .route("/v1/templates", get(templates::list).post(templates::create))
+        .route("/v1/templates/{template}", get(templates::get).delete(templates::delete))
+        .route("/v1/templates/{template}/logs", get(templates::logs))
         .route("/v1/sandboxes", get(sandboxes::list).post(sandboxes::create))
         .route("/v1/sandboxes/by-ip/{ip}", get(sandboxes::by_ip))
         .route(

@@ -9,8 +9,10 @@ use ulid::Ulid;
 use super::error::Fields;
 use super::lifecycle::boot_spec;
 use super::settings::ssh_keys;
+use super::templates::begin_error;
 use super::{Core, CoreError, REGION, State, names, validate};
 use crate::catalog::Shape;
+use crate::runtime::{BootInfo, ImageConfig, Origin};
 use crate::store::{Change, InsertError, NewSandbox, Sandbox};
 
 /// Tries to find a free generated name.
@@ -21,6 +23,8 @@ struct Plan {
     name: Option<String>,
     shape: &'static Shape,
     rootfs: String,
+    origin: Origin,
+    image: ImageConfig,
     request: CreateSandbox,
     ssh_pubkeys: Vec<String>,
     disk_mib: u64,
@@ -31,7 +35,7 @@ impl Core {
     /// Creates a sandbox and returns when it runs. On an error nothing of it is left but a
     /// `failed` record. A caller that goes away does not stop it half-way.
     pub(crate) async fn create(&self, request: CreateSandbox) -> Result<Sandbox, CoreError> {
-        let plan = self.plan(request)?;
+        let plan = self.plan(request).await?;
         let core = self.clone();
         self.run_to_end(async move {
             // The lock is taken before anybody else can know the id.
@@ -44,6 +48,7 @@ impl Core {
     }
 
     async fn insert_and_boot(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
+        let origin = plan.origin.clone();
         let sandbox = match self.insert(id, plan).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -51,7 +56,7 @@ impl Core {
                 return Err(error);
             }
         };
-        let error = match self.inner.runtime.boot(boot_spec(&sandbox)).await {
+        let error = match self.begin_and_boot(&sandbox, &origin).await {
             Ok(boot) => {
                 self.hear(id, &self.inner.slots.get(id)).await;
                 let booted = Change::Booted(boot.spawn);
@@ -73,11 +78,21 @@ impl Core {
             }
             Err(error) => {
                 tracing::warn!(sandbox = %id, %error, "the sandbox could not be created");
-                CoreError::from(error)
+                error
             }
         };
         self.roll_back(id, &error).await;
         Err(error)
+    }
+
+    async fn begin_and_boot(
+        &self,
+        sandbox: &Sandbox,
+        origin: &Origin,
+    ) -> Result<BootInfo, CoreError> {
+        let runtime = &self.inner.runtime;
+        runtime.begin(sandbox.id(), origin).await.map_err(begin_error)?;
+        Ok(runtime.boot(boot_spec(sandbox)).await?)
     }
 
     /// Leaves nothing of a failed create but its record.
@@ -100,6 +115,7 @@ impl Core {
         new.ssh_pubkeys = plan.ssh_pubkeys;
         new.nesting = plan.nesting;
         new.disk_mib = plan.disk_mib;
+        new.image = plan.image;
         self.insert_with_name(new, plan.name).await
     }
 
@@ -134,7 +150,7 @@ impl Core {
 
     /// Checks a request: broken rules first, all of them at once; then things that do not
     /// exist; then what this engine cannot do.
-    fn plan(&self, mut request: CreateSandbox) -> Result<Plan, CoreError> {
+    async fn plan(&self, mut request: CreateSandbox) -> Result<Plan, CoreError> {
         let mut wrong = Fields::new();
         let shape = self.inner.catalog.shape(&request.shape);
         if shape.is_none() {
@@ -144,16 +160,17 @@ impl Core {
         if let Some(Err(why)) = name.as_deref().map(validate::name) {
             wrong.insert("name".into(), why);
         }
-        let rootfs = self.rootfs(&mut request, &mut wrong);
+        let (rootfs, found) = self.rootfs(&mut request, &mut wrong).await;
         check_settings(&request, &mut wrong);
         let ssh_pubkeys = ssh_keys("ssh_pubkeys", &request.ssh_pubkeys, &mut wrong);
         CoreError::check(wrong)?;
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
+        let (origin, image) = found?;
         check_existence(&request)?;
         validate::egress_available(&request.egress)?;
         let disk_mib = self.disk_size(request.disk_mib, shape.disk_mib)?;
         let nesting = self.nesting(&request)?;
-        Ok(Plan { name, shape, rootfs, request, ssh_pubkeys, disk_mib, nesting })
+        Ok(Plan { name, shape, rootfs, origin, image, request, ssh_pubkeys, disk_mib, nesting })
     }
 
     /// The one label that means something here: `nesting` asks for a sandbox that may hold
@@ -177,24 +194,31 @@ impl Core {
         format!("unknown shape: {id}; not allowed here, known are [{}]", known.join(", "))
     }
 
-    fn rootfs(&self, request: &mut CreateSandbox, wrong: &mut Fields) -> String {
+    /// The name of the root filesystem, and what is behind it. An unknown name is noted among
+    /// what is wrong; what is there and cannot be used is an error of its own.
+    async fn rootfs(
+        &self,
+        request: &mut CreateSandbox,
+        wrong: &mut Fields,
+    ) -> (String, Result<(Origin, ImageConfig), CoreError>) {
         let catalog = &self.inner.catalog;
         let asked = request.rootfs.take().filter(|name| !name.is_empty());
-        match asked.or_else(|| catalog.default_rootfs().map(|rootfs| rootfs.name.clone())) {
-            Some(name) if catalog.has_rootfs(&name) => name,
-            Some(name) => {
-                let known: Vec<_> =
-                    catalog.rootfs().iter().map(|rootfs| rootfs.name.as_str()).collect();
-                let name = validate::shown(&name);
-                let text = format!("unknown rootfs: {name}; known are [{}]", known.join(", "));
-                wrong.insert("rootfs".into(), text);
-                String::new()
-            }
-            None => {
-                wrong.insert("rootfs".into(), "this machine has no root filesystem".into());
-                String::new()
-            }
+        let asked = asked.or_else(|| catalog.default_rootfs().map(|rootfs| rootfs.name.clone()));
+        let name = asked.unwrap_or_default();
+        let found = self.origin_of(&name).await;
+        if let Ok(None) = found {
+            let known = catalog.rootfs().iter().map(|rootfs| rootfs.name.clone());
+            let images = self.images().await.unwrap_or_default();
+            let known: Vec<_> = known.chain(images.into_iter().map(|image| image.name)).collect();
+            let shown = validate::shown(&name);
+            let text = format!(
+                "unknown rootfs: {shown}; known are [{}] and templates that are ready",
+                known.join(", ")
+            );
+            wrong.insert("rootfs".into(), text);
         }
+        let missing = || CoreError::Internal("a root filesystem went missing".to_owned());
+        (name, found.and_then(|found| found.ok_or_else(missing)))
     }
 }
 
@@ -225,6 +249,7 @@ fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSand
         created_at: SystemTime::now(),
         auto_pause_seconds: request.auto_pause_after_seconds,
         forked_from: None,
+        image: ImageConfig::default(),
     }
 }
 

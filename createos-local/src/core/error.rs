@@ -33,6 +33,9 @@ pub(crate) enum CoreError {
     /// Understood, but this engine cannot do it.
     #[error("{field}: {message}")]
     NotAvailable { field: &'static str, message: String },
+    /// Too much of it is under way already.
+    #[error("{message}")]
+    Busy { message: String, retry_seconds: u64 },
     /// The sandbox itself said no: permission, no space, too many processes.
     #[error("{0}")]
     Refused(String),

@@ -58,6 +58,7 @@ pub(crate) struct Fake {
     pub(crate) processes: Table,
     /// Terminals that are open.
     pub(crate) terminals: Arc<AtomicUsize>,
+    pub(crate) images: super::fake_images::Shelf,
 }
 
 /// A port of every scripted sandbox.
@@ -95,6 +96,7 @@ impl Fake {
             listening: Mutex::default(),
             processes: Table::default(),
             terminals: Arc::default(),
+            images: Default::default(),
         })
     }
 
@@ -399,6 +401,11 @@ fn script(
             stream::iter([out(lines.concat().into_bytes()), exit(0)]).boxed()
         }
         "cat" => stream::iter([out(spec.stdin.unwrap_or_default().to_vec()), exit(0)]).boxed(),
+        // A shell that only notes what it is told, and a program that makes nothing.
+        "/bin/sh" => {
+            stream::iter([out(format!("{:?}\n", spec.args).into_bytes()), exit(0)]).boxed()
+        }
+        "mkdir" => stream::iter([exit(0)]).boxed(),
         "exit" => stream::iter([exit(number())]).boxed(),
         "signal" => stream::iter([Ok(ExecEvent::Exited(ExitReason::Signal(number())))]).boxed(),
         // Each argument is a chunk of output, given in hexadecimal.

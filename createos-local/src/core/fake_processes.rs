@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::fake::Fake;
 use crate::runtime::{
-    Control, ExitReason, Kept, ProcessEvent, ProcessEvents, ProcessSpec, ProcessStatus, Processes,
-    RuntimeError, Terminal, Typed, When,
+    Control, ExitReason, Kept, Place, ProcessEvent, ProcessEvents, ProcessSpec, ProcessStatus,
+    Processes, RuntimeError, Terminal, Typed, When,
 };
 
 /// The processes of all sandboxes, oldest first.
@@ -248,6 +248,7 @@ impl Processes for Arc<Fake> {
         &'a self,
         id: &'a SandboxId,
         _env: BTreeMap<String, String>,
+        _place: Place,
     ) -> BoxFuture<'a, Result<Terminal, RuntimeError>> {
         async move {
             self.check_alive(id)?;

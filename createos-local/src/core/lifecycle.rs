@@ -23,7 +23,6 @@ pub(super) fn boot_spec(sandbox: &Sandbox) -> BootSpec {
     BootSpec {
         id: sandbox.id().clone(),
         name: sandbox.spec.name.clone(),
-        rootfs: sandbox.spec.rootfs.clone(),
         ip: sandbox.ip,
         limits: sandbox.limits(),
         nesting: sandbox.spec.nesting,

@@ -162,6 +162,8 @@ fn exec_spec(request: ExecRequest, sandbox: &Sandbox) -> Result<ExecSpec, CoreEr
         wrong.insert("args".into(), "must not contain a NUL character".into());
     }
     let mut env = declared(sandbox);
+    let given = request.env.iter().map(|(key, value)| (key.as_str(), value.expose()));
+    let limits = validate::envs(given);
     for (key, value) in request.env {
         match env.get_mut(&key) {
             Some(declared) => *declared = value.expose().to_owned(),
@@ -173,8 +175,7 @@ fn exec_spec(request: ExecRequest, sandbox: &Sandbox) -> Result<ExecSpec, CoreEr
             }
         }
     }
-    if let Err(why) = validate::envs(env.iter().map(|(key, value)| (key.as_str(), value.as_str())))
-    {
+    if let Err(why) = limits {
         wrong.entry("env".into()).or_insert(why);
     }
     CoreError::check(wrong)?;
@@ -183,6 +184,7 @@ fn exec_spec(request: ExecRequest, sandbox: &Sandbox) -> Result<ExecSpec, CoreEr
         args: request.args,
         env,
         stdin: request.stdin.map(Bytes::from),
+        place: sandbox.spec.image.place(),
     })
 }
 

@@ -6,11 +6,17 @@
 //! a client that goes away does not leave half a sandbox.
 
 mod activity;
+mod build;
+mod build_log;
+mod builds;
 mod create;
 mod disk;
+mod dockerfile;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fake_images;
 #[cfg(test)]
 mod fake_processes;
 mod fork;
@@ -28,6 +34,7 @@ mod settings;
 mod slot;
 mod ssh;
 mod state;
+mod templates;
 mod token;
 mod upkeep;
 mod validate;
@@ -44,8 +51,11 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Catalog;
 use crate::runtime::Runtime;
 use crate::store::{Counts, Page, Sandbox, Store};
+use builds::Builds;
 use slot::Slots;
 
+pub use builds::BuildLimits;
+pub(crate) use builds::Progress;
 pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Transition;
 pub(crate) use live::{Command, End, Started, Step};
@@ -53,6 +63,8 @@ pub(crate) use ports::{Connection, Hold};
 pub(crate) use processes::{Following, Keyboard, Screen, Session, signal_name};
 pub(crate) use self_signal::{Guest, Guests, SelfSignal};
 pub(crate) use state::State;
+pub(crate) use templates::Log as TemplateLog;
+pub(crate) use templates::Next as LogNext;
 pub(crate) use token::{NewToken, TOKEN_PREFIX};
 pub(crate) use validate::shown;
 
@@ -100,6 +112,8 @@ pub(crate) struct Tuning {
     pub(crate) connect_limit: Duration,
     /// Connections into sandboxes at once, of all of them together.
     pub(crate) max_connections: usize,
+    /// What builds of templates may use.
+    pub(crate) build: BuildLimits,
 }
 
 impl Default for Tuning {
@@ -120,6 +134,7 @@ impl Default for Tuning {
             allow_nesting: false,
             connect_limit: Duration::from_secs(10),
             max_connections: 10_000,
+            build: BuildLimits::default(),
         }
     }
 }
@@ -136,6 +151,7 @@ struct Inner {
     catalog: Catalog,
     tuning: Tuning,
     slots: Slots,
+    builds: Builds,
     /// Room for connections into sandboxes.
     room: Arc<Semaphore>,
     /// To whoever serves what sandboxes say to the engine.
@@ -165,6 +181,7 @@ impl Core {
                 catalog,
                 tuning,
                 slots: Slots::default(),
+                builds: Builds::new(tuning.build.at_once),
                 room: Arc::new(Semaphore::new(tuning.max_connections)),
                 guests,
                 stop: CancellationToken::new(),
@@ -173,6 +190,7 @@ impl Core {
             }),
         };
         core.recover().await?;
+        core.recover_templates().await?;
         core.start_upkeep();
         Ok((core, received))
     }

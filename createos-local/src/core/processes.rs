@@ -150,7 +150,8 @@ impl Live {
     /// Opens a terminal, whose shell starts when it has its first size.
     pub(crate) async fn terminal(self) -> Result<Session, CoreError> {
         let env = declared(self.sandbox());
-        let terminal = self.with(self.runtime().terminal(self.id(), env)).await?;
+        let place = self.sandbox().spec.image.place();
+        let terminal = self.with(self.runtime().terminal(self.id(), env, place)).await?;
         Ok(Session { terminal, life: self.life })
     }
 }
@@ -194,10 +195,12 @@ impl Screen {
     }
 }
 
-/// The variables declared when the sandbox was created.
+/// The variables of the sandbox's image, and above them those declared when it was created.
 pub(super) fn declared(sandbox: &Sandbox) -> BTreeMap<String, String> {
+    let mut all = sandbox.spec.image.env.clone();
     let envs = sandbox.spec.envs.iter();
-    envs.map(|(key, value)| (key.clone(), value.expose().to_owned())).collect()
+    all.extend(envs.map(|(key, value)| (key.clone(), value.expose().to_owned())));
+    all
 }
 
 fn process_spec(request: CreateProcess, sandbox: &Sandbox) -> Result<ProcessSpec, CoreError> {
@@ -210,8 +213,9 @@ fn process_spec(request: CreateProcess, sandbox: &Sandbox) -> Result<ProcessSpec
         id,
         argv: request.cmd.into_iter().chain(request.args).collect(),
         env,
-        directory: request.cwd,
+        directory: request.cwd.or_else(|| sandbox.spec.image.directory.clone()),
         terminal: request.pty.map(usual_where_none),
+        user: sandbox.spec.image.user.clone(),
     })
 }
 

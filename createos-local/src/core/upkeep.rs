@@ -65,6 +65,9 @@ impl Core {
                 drop(self.run_to_end(self.clone().finish_destroy(id.clone()))?);
             }
         }
+        if let Err(error) = self.inner.runtime.tidy().await {
+            tracing::warn!(%error, "files of no use could not be removed");
+        }
         self.tidy_transitions().await
     }
 

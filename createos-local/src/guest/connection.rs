@@ -157,8 +157,8 @@ impl Connection {
             Request::WriteFile { path } => {
                 return self.hand_over(children, |socket| files::write(socket, &path));
             }
-            Request::Exec { argv, env } => Work::exec(argv, env, children),
-            Request::Shell { env } => Ok(Work::shell(env, &mut self.output)),
+            Request::Exec { argv, env, place } => Work::exec(argv, env, place, children),
+            Request::Shell { env, place } => Ok(Work::shell(env, place, &mut self.output)),
             Request::Spawn(spawn) => processes.spawn(spawn, children).map(Work::Spawning),
             Request::Detach => Ok(Work::Detaching),
             Request::ListProcesses => Err(processes.list(&mut self.output)),

@@ -25,6 +25,7 @@ mod supervisor;
 #[path = "../sys/mod.rs"]
 mod sys;
 mod tree;
+mod users;
 mod work;
 
 use connection::Connection;

@@ -3,7 +3,7 @@
 use crate::job::Job;
 use crate::program::Program;
 use crate::protocol::{
-    Call, Channel, Exit, Failure, MAX_COMMAND, MAX_INPUT, Reply, Size, Spawn, Status,
+    Call, Channel, Exit, Failure, MAX_COMMAND, MAX_INPUT, Place, Reply, Size, Spawn, Status,
 };
 use crate::ring::{Expired, Ring};
 use crate::sys::{PollFd, Ready};
@@ -59,8 +59,9 @@ impl Table {
         self.make_room()?;
         let failed = |error: std::io::Error| refused(Failure::Refused, &error.to_string());
         let ring = Ring::new().map_err(failed)?;
-        let Spawn { id, argv, env, directory, terminal } = spawn;
-        let program = Program { argv: argv.clone(), env, directory: directory.clone() };
+        let Spawn { id, argv, env, directory, terminal, user } = spawn;
+        let place = Place { directory: directory.clone(), user };
+        let program = Program { argv: argv.clone(), env, place };
         let process = Process {
             id,
             argv,

@@ -21,6 +21,8 @@ pub(crate) struct Spawn {
     pub(crate) directory: Option<String>,
     /// Given, it gets a terminal.
     pub(crate) terminal: Option<Size>,
+    /// `user`, `user:group`, by name or number; root unless given.
+    pub(crate) user: Option<String>,
 }
 
 /// Size of a terminal in characters.
@@ -147,7 +149,12 @@ impl Spawn {
     pub(super) fn write(&self, writer: Writer) -> Writer {
         let writer = texts(texts(writer.text(&self.id), &self.argv), &self.env);
         let writer = option(writer, self.directory.as_deref(), Writer::text);
-        option(writer, self.terminal, |writer, size| size.write(writer))
+        let writer = option(writer, self.terminal, |writer, size| size.write(writer));
+        // Only where it says something: agents that do not know of it understand the rest.
+        match self.user.as_deref() {
+            Some(user) => writer.text(user),
+            None => writer,
+        }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -157,6 +164,10 @@ impl Spawn {
             env: read_texts(reader)?,
             directory: read_option(reader, |reader| reader.text().map(str::to_owned))?,
             terminal: read_option(reader, Size::read)?,
+            user: match reader.is_at_end() {
+                true => None,
+                false => Some(reader.text()?.to_owned()),
+            },
         })
     }
 }

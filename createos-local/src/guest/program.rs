@@ -1,7 +1,8 @@
 //! Starting a program: what it is, what it talks through, why it did not start.
 
-use crate::protocol::{Failure, Reply};
+use crate::protocol::{Failure, Place, Reply};
 use crate::sys;
+use crate::users::Identity;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,8 +20,7 @@ pub(crate) struct Program {
     pub(crate) argv: Vec<String>,
     /// `KEY=VALUE` entries, the whole environment.
     pub(crate) env: Vec<String>,
-    /// The home directory unless given.
-    pub(crate) directory: Option<String>,
+    pub(crate) place: Place,
 }
 
 /// The program's side of what it talks through.
@@ -35,6 +35,8 @@ pub(crate) enum NotStarted {
     /// Its directory cannot be entered.
     Directory(i32),
     Program(i32),
+    /// There is no such user, or this process may not become it.
+    User(i32),
 }
 
 impl Standard {
@@ -63,14 +65,38 @@ impl Program {
     /// Starts it as the leader of a session of its own. May block.
     pub(crate) fn start(&self, standard: Standard) -> Result<i32, NotStarted> {
         let mut command = self.command();
-        command.current_dir(self.working_directory().map_err(NotStarted::Directory)?);
+        let identity = self.place.user.as_deref().map(Identity::find).transpose();
+        let identity = identity.map_err(|error| NotStarted::User(errno(&error)))?;
+        let home = identity.as_ref().map_or(HOME, |identity| &identity.home);
+        command.current_dir(self.working_directory(home).map_err(NotStarted::Directory)?);
+        if let Some(identity) = &identity {
+            self.add_names(&mut command, identity);
+        }
         let in_terminal = standard.is_terminal();
-        let child = standard
-            .give_to(&mut command)
-            .and_then(|()| sys::in_new_session(&mut command, in_terminal).spawn());
+        let child = standard.give_to(&mut command).and_then(|()| {
+            let command = sys::in_new_session(&mut command, in_terminal);
+            match identity {
+                Some(Identity { uid, gid, groups, .. }) => {
+                    sys::as_user(command, uid, gid, groups).spawn()
+                }
+                None => command.spawn(),
+            }
+        });
         child
             .map(|child| child.id().cast_signed())
             .map_err(|error| NotStarted::Program(errno(&error)))
+    }
+
+    /// What programs expect to be told of the user they run as, unless it was declared.
+    fn add_names(&self, command: &mut Command, identity: &Identity) {
+        let known = |name: &str| {
+            self.env.iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name))
+        };
+        for (name, value) in [("HOME", &identity.home), ("USER", &identity.name)] {
+            if !known(name) {
+                command.env(name, value);
+            }
+        }
     }
 
     fn command(&self) -> Command {
@@ -92,9 +118,9 @@ impl Program {
         command
     }
 
-    fn working_directory(&self) -> Result<&str, i32> {
-        let Some(directory) = &self.directory else {
-            return Ok(if Path::new(HOME).is_dir() { HOME } else { "/" });
+    fn working_directory<'a>(&'a self, home: &'a str) -> Result<&'a str, i32> {
+        let Some(directory) = &self.place.directory else {
+            return Ok(if Path::new(home).is_dir() { home } else { "/" });
         };
         match fs::metadata(directory) {
             Ok(metadata) if metadata.is_dir() => Ok(directory),
@@ -105,11 +131,19 @@ impl Program {
 
     /// The reply for a program that did not start.
     pub(crate) fn failure(&self, why: NotStarted) -> Reply {
-        let (NotStarted::Directory(errno) | NotStarted::Program(errno)) = why;
+        let (NotStarted::Directory(errno) | NotStarted::Program(errno) | NotStarted::User(errno)) =
+            why;
         let error = io::Error::from_raw_os_error(errno);
-        if let (NotStarted::Directory(_), Some(directory)) = (why, &self.directory) {
+        if let (NotStarted::Directory(_), Some(directory)) = (why, &self.place.directory) {
             let message = format!("cannot enter {directory:?}: {error}");
             return Reply::Failed { kind: Failure::BadPath, message };
+        }
+        if let (NotStarted::User(_), Some(user)) = (why, &self.place.user) {
+            let message = match error.kind() {
+                io::ErrorKind::NotFound => format!("there is no user or group {user:?} inside"),
+                _ => format!("cannot become {user:?}: {error}"),
+            };
+            return Reply::Failed { kind: Failure::CommandNotRunnable, message };
         }
         let kind = match error.kind() {
             io::ErrorKind::NotFound => Failure::CommandNotFound,
@@ -165,7 +199,8 @@ mod tests {
 
     #[test]
     fn why_it_did_not_start_is_told_as_a_shell_would() {
-        let program = Program { argv: vec!["x".into()], env: vec![], directory: Some("/d".into()) };
+        let place = Place { directory: Some("/d".into()), user: Some("web".into()) };
+        let program = Program { argv: vec!["x".into()], env: vec![], place };
         let kind = |why| match program.failure(why) {
             Reply::Failed { kind, message } => (kind, message),
             other => panic!("{other:?}"),
@@ -173,7 +208,9 @@ mod tests {
         assert_eq!(kind(NotStarted::Program(2)).0, Failure::CommandNotFound);
         assert_eq!(kind(NotStarted::Program(13)).0, Failure::CommandNotRunnable);
         assert_eq!(kind(NotStarted::Program(11)).0, Failure::Refused);
-        let (kind, message) = kind(NotStarted::Directory(2));
-        assert!(kind == Failure::BadPath && message.contains("\"/d\""), "{message}");
+        let (why, message) = kind(NotStarted::Directory(2));
+        assert!(why == Failure::BadPath && message.contains("\"/d\""), "{message}");
+        let (why, message) = kind(NotStarted::User(2));
+        assert!(why == Failure::CommandNotRunnable && message.contains("web"), "{message}");
     }
 }

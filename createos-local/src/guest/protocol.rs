@@ -36,6 +36,7 @@ pub(crate) enum Request {
         argv: Vec<String>,
         /// `KEY=VALUE` entries, the whole environment.
         env: Vec<String>,
+        place: Place,
     },
     ReadFile {
         path: Vec<u8>,
@@ -56,10 +57,40 @@ pub(crate) enum Request {
     Shell {
         /// `KEY=VALUE` entries, the whole environment.
         env: Vec<String>,
+        place: Place,
     },
     /// Ends whatever goes on over other connections, and answers [`Reply::Ready`] when
     /// nothing inside holds one: what leads outside cannot be saved with the sandbox.
     Detach,
+}
+
+/// Where a program starts, and as whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The home directory unless given.
+    pub(crate) directory: Option<String>,
+    /// `user`, `user:group`, by name or number; root unless given.
+    pub(crate) user: Option<String>,
+}
+
+impl Place {
+    /// Written only where it says something, so that agents which do not know of it
+    /// understand the rest.
+    fn write(&self, writer: Writer) -> Writer {
+        if *self == Self::default() {
+            return writer;
+        }
+        let writer = writer.text(self.directory.as_deref().unwrap_or_default());
+        writer.text(self.user.as_deref().unwrap_or_default())
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if reader.is_at_end() {
+            return Ok(Self::default());
+        }
+        let mut text = || Ok(Some(reader.text()?.to_owned()).filter(|text| !text.is_empty()));
+        Ok(Self { directory: text()?, user: text()? })
+    }
 }
 
 /// Later frames of the engine.
@@ -170,15 +201,15 @@ impl Request {
         match self {
             Self::Ping => frame(0, &[]),
             Self::Look => frame(32, &[]),
-            Self::Exec { argv, env } => {
-                frame(1, &writer.texts(texts(argv)).texts(texts(env)).finish())
+            Self::Exec { argv, env, place } => {
+                frame(1, &place.write(writer.texts(texts(argv)).texts(texts(env))).finish())
             }
             Self::ReadFile { path } => frame(2, &writer.bytes(path).finish()),
             Self::WriteFile { path } => frame(3, &writer.bytes(path).finish()),
             Self::Spawn(spawn) => frame(4, &spawn.write(writer).finish()),
             Self::ListProcesses => frame(5, &[]),
             Self::Process { id, call } => frame(6, &call.write(writer.text(id)).finish()),
-            Self::Shell { env } => frame(7, &writer.texts(texts(env)).finish()),
+            Self::Shell { env, place } => frame(7, &place.write(writer.texts(texts(env))).finish()),
             Self::Detach => frame(40, &[]),
         }
     }
@@ -193,14 +224,18 @@ impl Request {
                 if argv.is_empty() {
                     return Err(Malformed);
                 }
-                Self::Exec { argv, env: owned(reader.texts()?) }
+                let env = owned(reader.texts()?);
+                Self::Exec { argv, env, place: Place::read(&mut reader)? }
             }
             2 => Self::ReadFile { path: reader.bytes()?.to_owned() },
             3 => Self::WriteFile { path: reader.bytes()?.to_owned() },
             4 => Self::Spawn(Spawn::read(&mut reader)?),
             5 => Self::ListProcesses,
             6 => Self::Process { id: reader.text()?.to_owned(), call: Call::read(&mut reader)? },
-            7 => Self::Shell { env: owned(reader.texts()?) },
+            7 => {
+                let env = owned(reader.texts()?);
+                Self::Shell { env, place: Place::read(&mut reader)? }
+            }
             40 => Self::Detach,
             _ => return Err(Malformed),
         };
@@ -377,7 +412,16 @@ mod tests {
         for request in [
             Request::Ping,
             Request::Look,
-            Request::Exec { argv: vec!["ls".into(), "-l".into()], env: vec!["A=b".into()] },
+            Request::Exec {
+                argv: vec!["ls".into(), "-l".into()],
+                env: vec!["A=b".into()],
+                place: Place::default(),
+            },
+            Request::Exec {
+                argv: vec!["ls".into()],
+                env: vec![],
+                place: Place { directory: None, user: Some("web".into()) },
+            },
             Request::ReadFile { path: "/etc/hosts".into() },
             Request::WriteFile { path: b"/tmp/\xff".into() },
             Request::Spawn(Spawn {
@@ -386,6 +430,7 @@ mod tests {
                 env: vec!["A=b".into()],
                 directory: Some("/srv".into()),
                 terminal: Some(SIZE),
+                user: Some("web:log".into()),
             }),
             Request::Spawn(Spawn {
                 id: "prc-2".into(),
@@ -393,9 +438,14 @@ mod tests {
                 env: vec![],
                 directory: None,
                 terminal: None,
+                user: None,
             }),
             Request::ListProcesses,
-            Request::Shell { env: vec!["TERM=xterm".into()] },
+            Request::Shell { env: vec!["TERM=xterm".into()], place: Place::default() },
+            Request::Shell {
+                env: vec![],
+                place: Place { directory: Some("/srv".into()), user: None },
+            },
             Request::Detach,
         ]
         .into_iter()
@@ -456,7 +506,8 @@ mod tests {
                 assert!(Request::parse(kind, &payload).is_err(), "request {kind}");
             }
         }
-        let no_program = Request::Exec { argv: vec![], env: vec![] }.to_frame();
+        let no_program =
+            Request::Exec { argv: vec![], env: vec![], place: Place::default() }.to_frame();
         assert!(Request::parse(1, &no_program[HEADER..]).is_err());
     }
 }

@@ -78,6 +78,7 @@ impl Report {
             Self::Started(pid) => message(0, pid, 0),
             Self::NotStarted(NotStarted::Directory(errno)) => message(1, errno, 0),
             Self::NotStarted(NotStarted::Program(errno)) => message(2, errno, 0),
+            Self::NotStarted(NotStarted::User(errno)) => message(4, errno, 0),
             Self::Ended(status) => message(3, status, 0),
         }
     }
@@ -88,6 +89,7 @@ impl Report {
             (1, errno, _) => Some(Self::NotStarted(NotStarted::Directory(errno))),
             (2, errno, _) => Some(Self::NotStarted(NotStarted::Program(errno))),
             (3, status, _) => Some(Self::Ended(status)),
+            (4, errno, _) => Some(Self::NotStarted(NotStarted::User(errno))),
             _ => None,
         }
     }
@@ -328,6 +330,7 @@ mod tests {
             Report::Started(i32::MAX),
             Report::NotStarted(NotStarted::Directory(2)),
             Report::NotStarted(NotStarted::Program(13)),
+            Report::NotStarted(NotStarted::User(2)),
             Report::Ended(0x8b),
         ] {
             assert_eq!(Report::parse(report.to_bytes()), Some(report));

@@ -4,7 +4,7 @@ use crate::World;
 use crate::job::Job;
 use crate::managed::{Next, Shared};
 use crate::program::Program;
-use crate::protocol::{CHUNK, Call, Channel, Exit, Input, Reply};
+use crate::protocol::{CHUNK, Call, Channel, Exit, Input, Place, Reply};
 use crate::sys::{PollFd, Ready};
 use crate::tree::{Children, Leader};
 use std::io;
@@ -50,6 +50,7 @@ pub(crate) enum Shell {
     /// For its size.
     Waiting {
         env: Vec<String>,
+        place: Place,
     },
     Running(Job),
 }
@@ -58,16 +59,17 @@ impl Work {
     pub(crate) fn exec(
         argv: Vec<String>,
         env: Vec<String>,
+        place: Place,
         children: &mut Children,
     ) -> Result<Self, Reply> {
-        let program = Program { argv, env, directory: None };
+        let program = Program { argv, env, place };
         let job = Job::start(program, None, children)?;
         Ok(Self::Exec(Exec { job, is_announced: false }))
     }
 
-    pub(crate) fn shell(env: Vec<String>, output: &mut Vec<u8>) -> Self {
+    pub(crate) fn shell(env: Vec<String>, place: Place, output: &mut Vec<u8>) -> Self {
         output.extend(Reply::Ready.to_frame());
-        Self::Shell(Shell::Waiting { env })
+        Self::Shell(Shell::Waiting { env, place })
     }
 
     /// Begins what is to be done with a process; an error is the answer, be it good or bad.
@@ -161,9 +163,9 @@ impl Work {
         if let (Self::Shell(shell @ Shell::Waiting { .. }), Input::Resize(size)) =
             (&mut *self, &input)
         {
-            let Shell::Waiting { env } = shell else { return Ok(None) };
-            let env = std::mem::take(env);
-            let program = Program { argv: Vec::new(), env, directory: None };
+            let Shell::Waiting { env, place } = shell else { return Ok(None) };
+            let (env, place) = (std::mem::take(env), std::mem::take(place));
+            let program = Program { argv: Vec::new(), env, place };
             return Ok(match Job::start(program, Some(*size), &mut world.children) {
                 Ok(job) => {
                     *shell = Shell::Running(job);

@@ -3,10 +3,14 @@
 //! The core knows sandboxes as records and states; a [`Runtime`] knows them as
 //! processes and files. Nothing here knows HTTP.
 
+mod image;
 mod namespaces;
 mod process;
 
-pub(crate) use self::namespaces::{CRIU_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces};
+pub(crate) use self::image::*;
+pub(crate) use self::namespaces::{
+    CRIU_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces, PATH, chain,
+};
 pub(crate) use self::process::*;
 
 use std::collections::BTreeMap;
@@ -28,8 +32,6 @@ pub(crate) struct BootSpec {
     pub(crate) id: SandboxId,
     /// Becomes the hostname.
     pub(crate) name: String,
-    /// Catalog name of the root filesystem, already validated.
-    pub(crate) rootfs: String,
     /// The sandbox's own address.
     pub(crate) ip: Ipv4Addr,
     pub(crate) limits: Limits,
@@ -94,6 +96,7 @@ pub(crate) struct ExecSpec {
     pub(crate) env: BTreeMap<String, String>,
     /// The whole standard input; `None` is an empty one.
     pub(crate) stdin: Option<Bytes>,
+    pub(crate) place: Place,
 }
 
 /// What a running command tells, in order. The last event is always `Exited`.
@@ -156,8 +159,9 @@ pub(crate) struct Died {
 }
 
 /// The machine under the core. One implementation per way of isolating.
-pub(crate) trait Runtime: Processes + Send + Sync + 'static {
-    /// Boots a sandbox; its files are created when it has none yet and kept when it has.
+pub(crate) trait Runtime: Processes + Images + Send + Sync + 'static {
+    /// Boots a sandbox; its files are created when it has none yet and kept when it has. One
+    /// that was not begun with an image has this machine's own root filesystem.
     /// On an error nothing of this boot is left running; files of an earlier boot stay.
     fn boot(&self, spec: BootSpec) -> BoxFuture<'_, Result<BootInfo, RuntimeError>>;
 

@@ -11,7 +11,7 @@ use futures::Sink;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use super::{ExitReason, RuntimeError};
+use super::{ExitReason, Place, RuntimeError};
 
 /// The most input that one call may carry, in bytes.
 pub(crate) const MAX_INPUT: usize = crate::guest_protocol::MAX_INPUT;
@@ -30,6 +30,8 @@ pub(crate) struct ProcessSpec {
     pub(crate) directory: Option<String>,
     /// Given, it gets a terminal of this size.
     pub(crate) terminal: Option<PtySize>,
+    /// `user`, `user:group`, by name or number; root unless given.
+    pub(crate) user: Option<String>,
 }
 
 /// How a managed process is.
@@ -176,5 +178,6 @@ pub(crate) trait Processes: Send + Sync {
         &'a self,
         id: &'a SandboxId,
         env: BTreeMap<String, String>,
+        place: Place,
     ) -> BoxFuture<'a, Result<Terminal, RuntimeError>>;
 }

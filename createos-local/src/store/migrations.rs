@@ -58,6 +58,31 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE sandboxes ADD COLUMN auto_pause_after_seconds INTEGER;
     ALTER TABLE sandboxes ADD COLUMN forked_from TEXT;
     ALTER TABLE sandboxes ADD COLUMN awaits_copy INTEGER NOT NULL DEFAULT 0;",
+    // Templates and their build logs. A deleted one keeps its row, so that its name is known
+    // to have been one; the name is free for another.
+    "CREATE TABLE templates (
+        id         TEXT PRIMARY KEY NOT NULL,
+        name       TEXT NOT NULL,
+        base       TEXT NOT NULL,
+        dockerfile TEXT NOT NULL,
+        status     TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL DEFAULT 0,
+        config     TEXT NOT NULL DEFAULT '{}',
+        created_at INTEGER NOT NULL,
+        built_at   INTEGER,
+        deleted_at INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX templates_name ON templates (name) WHERE deleted_at IS NULL;
+    CREATE INDEX templates_age ON templates (created_at DESC, id DESC);
+    CREATE TABLE template_log (
+        template TEXT NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+        place    INTEGER NOT NULL,
+        at       INTEGER NOT NULL,
+        level    TEXT NOT NULL,
+        line     TEXT NOT NULL,
+        PRIMARY KEY (template, place)
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE sandboxes ADD COLUMN image TEXT NOT NULL DEFAULT '{}';",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

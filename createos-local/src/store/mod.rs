@@ -7,6 +7,7 @@ mod migrations;
 mod record;
 mod sandboxes;
 mod settings;
+mod templates;
 mod tokens;
 
 use std::fs::OpenOptions;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 pub(crate) use record::{NewSandbox, Sandbox};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
 pub(crate) use settings::Setting;
+pub(crate) use templates::{LogLine, Template, TemplatePage};
 pub(crate) use tokens::{Digest, TokenRecord};
 
 /// How long SQLite waits for another program's lock before it gives up.

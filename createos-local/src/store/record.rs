@@ -11,13 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::State;
-use crate::runtime::{Limits, Saved};
+use crate::runtime::{ImageConfig, Limits, Saved};
 
 /// The columns of [`Sandbox::from_row`], in its order.
 pub(super) const COLUMNS: &str = "id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib, \
      cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys, ingress_enabled, \
      created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting, paused_at, \
-     saved, auto_pause_after_seconds, forked_from, awaits_copy";
+     saved, auto_pause_after_seconds, forked_from, awaits_copy, image";
 
 /// What is known of a sandbox before it has a row: everything but its address and its life.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub(crate) struct NewSandbox {
     pub(crate) auto_pause_seconds: Option<u64>,
     /// The paused sandbox whose files it begins with.
     pub(crate) forked_from: Option<SandboxId>,
+    /// What its programs get from the image that it was made from.
+    pub(crate) image: ImageConfig,
 }
 
 /// A sandbox as the store knows it.
@@ -100,6 +102,7 @@ impl Sandbox {
                 created_at: from_micros(row.get(16)?),
                 auto_pause_seconds: row.get(25)?,
                 forked_from: optional(row, 26, |word| word.parse().ok())?,
+                image: json(row, 28)?,
             },
             state: text(row, 2, State::parse)?,
             ip: text(row, 10, |word| word.parse().ok())?,
@@ -115,7 +118,11 @@ impl Sandbox {
     }
 }
 
-fn text<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn text<T>(
+    row: &Row<'_>,
+    column: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let word: String = row.get(column)?;
     parse(&word).ok_or_else(|| {
         let error = format!("column {column} holds an unknown value");
@@ -134,7 +141,7 @@ fn optional<T>(
     }
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     text(row, column, |word| serde_json::from_str(word).ok())
 }
 

@@ -193,11 +193,11 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
         "INSERT INTO sandboxes (id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib,
              cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys,
              ingress_enabled, nesting, created_at, auto_pause_after_seconds, forked_from,
-             awaits_copy)
+             awaits_copy, image)
          VALUES (:id, :name, :status, :shape, :rootfs, :vcpu, :mem_mib, :disk_mib,
              :cpu_percent, :max_processes, :ip, :region, :envs, :egress, :ssh_pubkeys,
              :ingress_enabled, :nesting, :created_at, :auto_pause, :forked_from,
-             :forked_from IS NOT NULL)
+             :forked_from IS NOT NULL, :image)
          RETURNING {COLUMNS}"
     );
     let inserted = transaction.prepare_cached(&sql)?.query_row(
@@ -222,6 +222,7 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
             ":created_at": to_micros(new.created_at),
             ":auto_pause": new.auto_pause_seconds,
             ":forked_from": new.forked_from.as_ref().map(SandboxId::as_str),
+            ":image": to_json(&new.image)?,
         },
         Sandbox::from_row,
     );

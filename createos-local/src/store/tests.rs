@@ -27,6 +27,7 @@ fn new(id: &str, name: &str) -> NewSandbox {
         created_at: SystemTime::now(),
         auto_pause_seconds: Some(600),
         forked_from: None,
+        image: Default::default(),
     }
 }
 

@@ -47,6 +47,29 @@ pub(crate) fn become_user(id: u32) -> io::Result<()> {
     }
 }
 
+/// Lets the program run as this user, with these groups besides.
+pub(crate) fn as_user(
+    command: &mut std::process::Command,
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: this process has one thread, so its child after a fork is as good as any; the
+    // list outlives the call that reads it.
+    unsafe {
+        command.pre_exec(move || {
+            // Where there is one id only, there are no groups to set either.
+            let set = check_int(setgroups(groups.len(), groups.as_ptr()));
+            if uid != 0 || gid != 0 {
+                set?;
+            }
+            check_int(setresgid(gid, gid, gid))?;
+            check_int(setresuid(uid, uid, uid)).map(drop)
+        })
+    }
+}
+
 /// Sets the effective user id alone. The real one stays, so 0 can come back.
 pub(crate) fn set_effective_uid(id: u32) -> io::Result<()> {
     // SAFETY: plain id call.

@@ -61,7 +61,7 @@ pub(crate) fn enter(system: &OwnedFd, usr: Option<&OwnedFd>) -> Result<()> {
         sys::attach_mount(usr, Path::new("/usr")).context("attach /usr")?;
     }
     // The kernel turns an overlay that it cannot work with read-only without saying so.
-    for path in ["/", "/usr"] {
+    for path in ["/"].into_iter().chain(usr.map(|_| "/usr")) {
         if sys::is_read_only(Path::new(path)).context("look at the root filesystem")? {
             return Err(format!("the kernel made the overlay at {path} read-only").into());
         }

@@ -14,6 +14,7 @@ mod rig;
 mod routes;
 mod self_signal;
 mod settings;
+mod templates;
 mod terminal;
 mod tunnel;
 mod wire;

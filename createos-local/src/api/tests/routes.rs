@@ -133,7 +133,7 @@ async fn unknown_routes_and_wrong_methods() {
 }
 
 /// Every route of api.md section 2 that is not built, and how it is called.
-const LATER: [(&str, &str); 37] = [
+const LATER: &[(&str, &str)] = &[
     ("PUT", "/egress"),
     ("POST", "/bandwidth/recharge"),
     ("POST", "/networks"),
@@ -153,11 +153,6 @@ const LATER: [(&str, &str); 37] = [
     ("GET", "/v1/disks/d"),
     ("PATCH", "/v1/disks/d"),
     ("DELETE", "/v1/disks/d"),
-    ("GET", "/v1/templates"),
-    ("POST", "/v1/templates"),
-    ("GET", "/v1/templates/t"),
-    ("DELETE", "/v1/templates/t"),
-    ("GET", "/v1/templates/t/logs"),
     ("GET", "/v1/devices"),
     ("POST", "/v1/devices"),
     ("GET", "/v1/devices/d"),
@@ -177,7 +172,7 @@ const LATER: [(&str, &str); 37] = [
 async fn what_is_not_built_is_refused_by_name() {
     let rig = Rig::new().await;
     let id = rig.sandbox().await;
-    for (method, path) in LATER {
+    for &(method, path) in LATER {
         let of_sandbox = !path.starts_with("/v1/");
         let full = if of_sandbox { format!("/v1/sandboxes/{id}{path}") } else { path.to_owned() };
         for body in [None, Some(Value::Null), Some(json!({}))] {

@@ -125,13 +125,48 @@ pub(crate) fn ensure_host_base(data_dir: &Path, privileged: bool) -> io::Result<
     } else {
         copy_directories(Path::new("/usr"), &usr)?;
     }
-    match fs::rename(fresh.path(), &dir) {
+    finish(fresh, &dir)?;
+    Ok(relative)
+}
+
+/// Where the base of imported root filesystems lies, relative to the data directory: what
+/// they may lack and a machine needs.
+pub(crate) fn ensure_bare_base(data_dir: &Path) -> io::Result<String> {
+    const NEEDED: [(&str, u32); 8] = [
+        (".cos", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("proc", 0o555),
+        ("root", 0o700),
+        ("run", 0o755),
+        ("sys", 0o555),
+        ("tmp", 0o1777),
+    ];
+    let relative = format!("cache/bases/bare-{FORMAT}");
+    if data_dir.join(&relative).is_dir() {
+        return Ok(relative);
+    }
+    let parent = data_dir.join("cache/bases");
+    fs::create_dir_all(&parent)?;
+    let fresh = tempfile::Builder::new().prefix(".new-").tempdir_in(&parent)?;
+    set_mode(fresh.path(), 0o755)?;
+    directory(&fresh.path().join("fs"), 0o755)?;
+    for (name, mode) in NEEDED {
+        directory(&fresh.path().join("fs").join(name), mode)?;
+    }
+    finish(fresh, &data_dir.join(&relative))?;
+    Ok(relative)
+}
+
+/// Puts a base in its place.
+fn finish(fresh: tempfile::TempDir, dir: &Path) -> io::Result<()> {
+    match fs::rename(fresh.path(), dir) {
         Ok(()) => drop(fresh.keep()),
         // Another engine was faster, from the same host.
         Err(_) if dir.is_dir() => {}
         Err(error) => return Err(error),
     }
-    Ok(relative)
+    Ok(())
 }
 
 /// Changes when the host's packages or accounts do.

@@ -41,6 +41,17 @@ impl LayerId {
     }
 }
 
+/// What lies below all layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Base {
+    /// This machine's own system.
+    #[default]
+    Host,
+    /// Mount points and nothing else: the lowest layer is a whole system.
+    Bare,
+}
+
 /// The shared, read-only layers between a sandbox's own layer and its base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chain {
@@ -48,6 +59,8 @@ pub(crate) struct Chain {
     pub(crate) layers: Vec<LayerId>,
     /// How much of the disk's size they hold.
     pub(crate) held_mib: u64,
+    #[serde(default)]
+    pub(crate) base: Base,
     /// The layer that the sandbox's own one is about to become, once its directory has
     /// been moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +115,7 @@ mod tests {
         let chain = Chain {
             layers: vec![LayerId::new(), LayerId::new()],
             held_mib: 7,
+            base: Base::Bare,
             sealing: Some(Sealing { layer: LayerId::new(), held_mib: 9 }),
         };
         chain.write(dir.path()).expect("write");

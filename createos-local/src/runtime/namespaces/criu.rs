@@ -15,7 +15,7 @@ use futures::FutureExt;
 use tokio::sync::OnceCell;
 
 use super::{Namespaces, agent, blocking};
-use crate::runtime::{BootInfo, BootSpec, HOST_ROOTFS, Limits, RuntimeError};
+use crate::runtime::{BootInfo, BootSpec, Limits, RuntimeError};
 use crate::tree::remove_tree;
 use crate::warden_protocol::{Boot, Memory};
 
@@ -83,7 +83,6 @@ impl Namespaces {
         let spec = BootSpec {
             id: id.clone(),
             name: "trial".to_owned(),
-            rootfs: HOST_ROOTFS.to_owned(),
             ip: [10, 0, 0, 1].into(),
             limits: Limits {
                 memory_bytes: 256 << 20,

@@ -5,10 +5,11 @@
 
 mod agent;
 mod base;
-mod chain;
+pub(crate) mod chain;
 mod copy;
 mod criu;
 mod helpers;
+mod images;
 mod packets;
 mod pause;
 mod processes;
@@ -42,9 +43,11 @@ use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use self::chain::Base;
 pub(crate) use self::criu::CRIU_REMEDY;
 use self::criu::Criu;
 use self::storage::Storage;
+pub(crate) use self::transfer::PATH;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
@@ -67,6 +70,7 @@ pub(crate) struct Namespaces {
     data_dir: PathBuf,
     storage: Arc<Storage>,
     base: String,
+    bare_base: String,
     state: Arc<State>,
     warden: tokio::sync::Mutex<Option<Arc<Warden>>>,
     restart: Restart,
@@ -134,6 +138,8 @@ impl Namespaces {
         let facts = warden.facts.clone();
         let base = base::ensure_host_base(&data_dir, facts.privileged)
             .map_err(io_error("cannot build the base in"))?;
+        let bare_base =
+            base::ensure_bare_base(&data_dir).map_err(io_error("cannot build the base in"))?;
         let state = Arc::new(State::default());
         let (died, deaths) = mpsc::unbounded_channel();
         tokio::spawn(keep_books(Arc::clone(&state), received, died));
@@ -141,6 +147,7 @@ impl Namespaces {
             data_dir,
             storage: Arc::new(storage),
             base,
+            bare_base,
             state,
             warden: tokio::sync::Mutex::new(Some(Arc::new(warden))),
             restart: Restart {
@@ -194,9 +201,6 @@ impl Namespaces {
 
     async fn boot_machine(&self, spec: BootSpec) -> Result<BootInfo, RuntimeError> {
         let began = Instant::now();
-        if spec.rootfs != super::HOST_ROOTFS {
-            return Err(RuntimeError::Unsupported(format!("no root filesystem {}", spec.rootfs)));
-        }
         if spec.nesting && !self.facts.nesting {
             return Err(RuntimeError::Unsupported(NO_NESTING.to_owned()));
         }
@@ -229,8 +233,11 @@ impl Namespaces {
             id: spec.id.to_string(),
             hostname: spec.name.clone(),
             ip: spec.ip.octets(),
-            base: self.base.clone(),
-            host_usr: true,
+            host_usr: files.base == Base::Host,
+            base: match files.base {
+                Base::Host => self.base.clone(),
+                Base::Bare => self.bare_base.clone(),
+            },
             directory: files.private,
             disk_mib: files.disk_mib,
             layers: files.layers,

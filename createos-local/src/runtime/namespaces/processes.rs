@@ -21,8 +21,8 @@ use crate::guest_protocol::{
     CHUNK, Call, Channel, Exit, Input, Reply, Request, Size, Spawn, Status,
 };
 use crate::runtime::{
-    Control, ExitReason, Kept, ProcessEvent, ProcessEvents, ProcessSpec, ProcessStatus, Processes,
-    RuntimeError, Terminal, Typed, When,
+    Control, ExitReason, Kept, Place, ProcessEvent, ProcessEvents, ProcessSpec, ProcessStatus,
+    Processes, RuntimeError, Terminal, Typed, When,
 };
 
 impl Processes for Namespaces {
@@ -97,9 +97,11 @@ impl Processes for Namespaces {
         &'a self,
         id: &'a SandboxId,
         env: BTreeMap<String, String>,
+        place: Place,
     ) -> BoxFuture<'a, Result<Terminal, RuntimeError>> {
         async move {
-            let request = Request::Shell { env: environment(&env, true) };
+            let env = environment(&env, place.user.as_deref(), true);
+            let request = Request::Shell { env, place };
             match agent::ask(&*self.init_of(id)?, &request).await? {
                 (Reply::Ready, conversation) => Ok(terminal(conversation)),
                 (reply, _) => Err(agent::unexpected(&reply)),
@@ -113,9 +115,10 @@ async fn spawn(init: &Init, spec: ProcessSpec) -> Result<ProcessStatus, RuntimeE
     let request = Request::Spawn(Spawn {
         id: spec.id.to_string(),
         argv: spec.argv,
-        env: environment(&spec.env, spec.terminal.is_some()),
+        env: environment(&spec.env, spec.user.as_deref(), spec.terminal.is_some()),
         directory: spec.directory,
         terminal: spec.terminal.map(size_of),
+        user: spec.user,
     });
     match agent::ask(init, &request).await?.0 {
         Reply::Process(status) => read_status(*status, Some(&spec.id)),

@@ -3,6 +3,8 @@
 //! ```text
 //! sandboxes/<id>/chain.json     what lies between `private` and the base
 //! sandboxes/<id>/private/       disk.img, or {root,usr}/{upper,work}
+//! templates/<id>/chain.json     the layers that a template keeps
+//! images/<name>/chain.json      those of an imported root filesystem, below nothing else
 //! layers/<layer>/               a `private` that became read-only and may be shared
 //! ```
 //!
@@ -16,13 +18,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use createos_sdk::SandboxId;
+use createos_sdk::{SandboxId, TemplateId};
 
-use super::chain::{Chain, LayerId, Sealing, sync};
+use super::chain::{Base, Chain, LayerId, Sealing, sync};
+use crate::images::Shelf;
 use crate::tree::remove_tree;
 
 const SANDBOXES: &str = "sandboxes";
 const LAYERS: &str = "layers";
+const TEMPLATES: &str = "templates";
 const PRIVATE: &str = "private";
 const IMAGE: &str = "disk.img";
 /// How names of layers begin that are being removed.
@@ -39,6 +43,8 @@ const MOST_LAYERS: usize = 10;
 /// The directories below one data directory.
 pub(crate) struct Storage {
     data_dir: PathBuf,
+    /// Imported root filesystems, which other processes may add to.
+    shelf: Shelf,
     /// Held while chains and layers change together.
     changing: Mutex<()>,
 }
@@ -50,6 +56,7 @@ pub(crate) struct Files {
     /// Size of the disk; 0 for plain directories.
     pub(crate) disk_mib: u64,
     pub(crate) layers: Vec<String>,
+    pub(crate) base: Base,
 }
 
 /// What a sandbox has besides shared layers.
@@ -71,7 +78,8 @@ impl Storage {
     /// Opens the storage of a data directory; what an engine that was killed left half-done
     /// is finished or undone.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let storage = Self { data_dir: data_dir.to_owned(), changing: Mutex::new(()) };
+        let shelf = Shelf::of(data_dir)?;
+        let storage = Self { data_dir: data_dir.to_owned(), shelf, changing: Mutex::new(()) };
         for id in storage.list()? {
             if let Err(error) = storage.finish_seal(&storage.sandbox(&id)) {
                 tracing::warn!(sandbox = %id, %error, "its layers cannot be used");
@@ -83,6 +91,7 @@ impl Storage {
             let name = entry.file_name();
             match name.to_str() {
                 Some(name) if name.starts_with(ASIDE) => remove_tree(&entry.path())?,
+                Some(name) if Shelf::is_unfinished(name) => storage.shelf.clear(&entry.path())?,
                 name => layers.extend(name.and_then(LayerId::parse)),
             }
         }
@@ -130,7 +139,7 @@ impl Storage {
             make_directories(&private)?;
             0
         };
-        Ok(Files { private: relative, disk_mib, layers })
+        Ok(Files { private: relative, disk_mib, layers, base: chain.base })
     }
 
     /// The size for the sandbox's own disk when it and the layers below are to have
@@ -188,6 +197,75 @@ impl Storage {
         sync(&self.data_dir.join(SANDBOXES))
     }
 
+    /// Makes the files of an ended sandbox a template's; none is copied. Returns how many bytes
+    /// the template's layers take.
+    pub(crate) fn keep(&self, id: &SandboxId, template: &TemplateId) -> io::Result<u64> {
+        let _changing = self.lock();
+        self.seal(id)?;
+        let chain = Chain::read(&self.sandbox(id))?;
+        let directory = self.template(template);
+        fs::create_dir_all(&directory)?;
+        chain.write(&directory)?;
+        sync(&self.data_dir.join(TEMPLATES))?;
+        let sizes = chain.layers.iter().map(|layer| taken(&self.data_dir.join(layer.directory())));
+        sizes.sum()
+    }
+
+    /// Gives up a template, and the layers that nobody else names.
+    pub(crate) fn forget(&self, template: &TemplateId) -> io::Result<()> {
+        let directory = self.template(template);
+        let chain = Chain::read(&directory).unwrap_or_default();
+        remove_tree(&directory)?;
+        self.remove_unnamed(chain.layers.into_iter().collect())
+    }
+
+    fn template(&self, id: &TemplateId) -> PathBuf {
+        self.data_dir.join(TEMPLATES).join(id.as_str())
+    }
+
+    /// Templates that are kept. Anything else there is not ours.
+    pub(crate) fn templates(&self) -> io::Result<Vec<TemplateId>> {
+        let names = names(&self.data_dir.join(TEMPLATES))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Gives a sandbox that has no files yet those of a template or an image; none is copied.
+    pub(crate) fn begin(&self, id: &SandboxId, origin: &Begin) -> io::Result<()> {
+        let _changing = self.lock();
+        // An image may be replaced or removed by another process until its layers are named.
+        let _shelf = self.shelf.lock()?;
+        let from = match origin {
+            Begin::Template(template) => self.template(template),
+            Begin::Image(name) => self.shelf.directory(name),
+        };
+        if !from.is_dir() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let chain = Chain::read(&from)?;
+        let directory = self.sandbox(id);
+        fs::create_dir_all(&directory)?;
+        chain.write(&directory)
+    }
+
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// Removes layers that nobody names any more, such as those of an image that another
+    /// process has removed.
+    pub(crate) fn tidy(&self) -> io::Result<()> {
+        let layers = names(&self.data_dir.join(LAYERS))?;
+        self.remove_unnamed(layers.iter().filter_map(|name| LayerId::parse(name)).collect())
+    }
+
+    /// Every directory that holds a chain.
+    fn owners(&self) -> io::Result<Vec<PathBuf>> {
+        let mut owners: Vec<_> = self.list()?.iter().map(|id| self.sandbox(id)).collect();
+        owners.extend(self.templates()?.iter().map(|id| self.template(id)));
+        owners.extend(self.shelf.directories()?);
+        Ok(owners)
+    }
+
     /// Whether a fork can share the source's files: a chain must not become too long.
     pub(crate) fn can_share(&self, source: &SandboxId) -> io::Result<bool> {
         Ok(Chain::read(&self.sandbox(source))?.layers.len() < MOST_LAYERS)
@@ -243,11 +321,13 @@ impl Storage {
             return Ok(Vec::new());
         }
         let _changing = self.lock();
-        for id in self.list()? {
-            let chain = match Chain::read(&self.sandbox(&id)) {
+        let _shelf = self.shelf.lock()?;
+        for owner in self.owners()? {
+            let chain = match Chain::read(&owner) {
                 Ok(chain) => chain,
                 Err(error) => {
-                    tracing::warn!(sandbox = %id, %error, "no layer is removed: this may name it");
+                    let owner = owner.display();
+                    tracing::warn!(%owner, %error, "no layer is removed: this may name it");
                     return Ok(Vec::new());
                 }
             };
@@ -267,6 +347,41 @@ impl Storage {
         };
         layers.iter().filter_map(set_aside).collect()
     }
+}
+
+/// What a sandbox can begin with besides this machine's system.
+pub(crate) enum Begin {
+    Template(TemplateId),
+    Image(String),
+}
+
+/// Names in a directory, which need not be there.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+    names.collect()
+}
+
+/// How many bytes a tree takes on disk.
+fn taken(top: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    let mut todo = vec![top.to_owned()];
+    while let Some(directory) = todo.pop() {
+        // A guest made it: what cannot be looked at is not counted.
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// What an image holds. Sparse: what was never written, or is deleted, takes nothing.

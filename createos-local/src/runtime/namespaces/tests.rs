@@ -33,7 +33,6 @@ pub(super) fn spec(id: &SandboxId) -> BootSpec {
     BootSpec {
         id: id.clone(),
         name: "calm-heron".to_owned(),
-        rootfs: crate::runtime::HOST_ROOTFS.to_owned(),
         ip: [10, 0, 4, 17].into(),
         limits: Limits {
             memory_bytes: 256 << 20,
@@ -145,6 +144,7 @@ impl Machine {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: [("STAGE".to_owned(), "test".to_owned())].into(),
             stdin,
+            place: Default::default(),
         };
         let mut events = self.runtime.exec(id, spec).await?;
         let (mut stdout, mut stderr, mut reason) = (Vec::new(), Vec::new(), None);
@@ -267,6 +267,7 @@ pub(super) async fn assert_limits_hold(machine: &Machine) {
         args: vec!["-c".to_owned(), bomb.to_owned()],
         env: Default::default(),
         stdin: None,
+        place: Default::default(),
     };
     let mut events = machine.runtime.exec(&machine.id, spec).await.expect("start");
     let mut told = String::new();
@@ -300,6 +301,7 @@ async fn a_dropped_command_dies_with_everything_it_started() {
         ],
         env: Default::default(),
         stdin: None,
+        place: Default::default(),
     };
     let mut events = machine.runtime.exec(&machine.id, spec).await.expect("start");
     assert!(matches!(events.next().await, Some(Ok(ExecEvent::Stdout(_)))));
@@ -333,6 +335,7 @@ async fn output_that_nobody_reads_is_held_back() {
         args: vec!["-c".to_owned(), "yes & wait".to_owned()],
         env: Default::default(),
         stdin: None,
+        place: Default::default(),
     };
     let mut flood = machine.runtime.exec(&machine.id, spec).await.expect("start");
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -491,6 +494,7 @@ async fn input_that_nobody_reads_is_bounded_and_never_half_written() {
         env: Default::default(),
         directory: None,
         terminal: None,
+        user: None,
     };
     machine.run("mkfifo /tmp/go").await;
     let process = machine.runtime.spawn(&machine.id, spec).await.expect("start").id;

@@ -484,6 +484,7 @@ async fn what_goes_on_over_connections_ends_before() {
         args: Vec::new(),
         env: Default::default(),
         stdin: None,
+        place: Default::default(),
     };
     let mut flood = machine.runtime.exec(&machine.id, flood).await.expect("start");
     assert!(matches!(flood.next().await, Some(Ok(_))));
@@ -594,6 +595,7 @@ async fn managed_processes_come_back_with_their_output() {
             env: Default::default(),
             directory: None,
             terminal,
+            user: None,
         };
         machine.runtime.spawn(&machine.id, spec.clone()).await.expect("started");
         spec.id

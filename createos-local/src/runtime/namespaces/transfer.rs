@@ -16,7 +16,8 @@ use crate::runtime::{
     ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite, RuntimeError,
 };
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for unless a variable says otherwise.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Variables that every command has; declared ones win.
 const BASIC_ENV: [(&str, &str); 4] =
@@ -25,9 +26,15 @@ const BASIC_ENV: [(&str, &str); 4] =
 /// Added where there is a terminal.
 const TERM: (&str, &str) = ("TERM", "xterm-256color");
 
-/// A whole environment, as `KEY=VALUE`.
-pub(super) fn environment(declared: &BTreeMap<String, String>, in_terminal: bool) -> Vec<String> {
+/// A whole environment, as `KEY=VALUE`. What depends on another user than root, the agent
+/// adds, who knows that user.
+pub(super) fn environment(
+    declared: &BTreeMap<String, String>,
+    user: Option<&str>,
+    in_terminal: bool,
+) -> Vec<String> {
     let basic = BASIC_ENV.iter().chain(in_terminal.then_some(&TERM));
+    let basic = basic.filter(|(name, _)| user.is_none() || !matches!(*name, "HOME" | "USER"));
     let basic = basic.filter(|(name, _)| !declared.contains_key(*name));
     let basic = basic.map(|(name, value)| format!("{name}={value}"));
     basic.chain(declared.iter().map(|(name, value)| format!("{name}={value}"))).collect()
@@ -36,7 +43,8 @@ pub(super) fn environment(declared: &BTreeMap<String, String>, in_terminal: bool
 pub(super) async fn exec(init: &Init, spec: ExecSpec) -> Result<ExecEvents, RuntimeError> {
     let request = Request::Exec {
         argv: std::iter::once(spec.program).chain(spec.args).collect(),
-        env: environment(&spec.env, false),
+        env: environment(&spec.env, spec.place.user.as_deref(), false),
+        place: spec.place,
     };
     let (reply, conversation) = agent::ask(init, &request).await?;
     if reply != Reply::Ready {
