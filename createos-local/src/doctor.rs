@@ -11,9 +11,10 @@ use std::process::Command;
 use createos_sdk::SandboxId;
 use futures::StreamExt;
 
+use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
-    BootSpec, CRIU_REMEDY, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NO_DISK_LIMIT, NO_NESTING,
-    Namespaces, Runtime, RuntimeError, Saved,
+    BootSpec, CRIU_REMEDY, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NETWORKS_REMEDY,
+    NO_DISK_LIMIT, NO_NESTING, Namespaces, Runtime, RuntimeError, Saved,
 };
 
 /// How well this machine provides something.
@@ -263,19 +264,39 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
     let looked = look_around(runtime, &id).await;
+    let networks = private_networks(runtime, &id).await;
     let snapshots = snapshots(runtime, &spec).await;
     let removed = runtime.remove(&id).await;
     let mut items = match looked {
         Ok(items) => items,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
-    items.push(snapshots);
+    items.extend([networks, snapshots]);
     let millis = boot.spawn.as_secs_f64() * 1000.0;
     items.push(match removed {
         Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),
         Err(error) => missing("sandbox", format!("cannot be removed: {error}"), SANDBOX),
     });
     items
+}
+
+/// Puts the sandbox on a network of its own, and off it again.
+async fn private_networks(runtime: &Namespaces, id: &SandboxId) -> Item {
+    let subnet = Subnet::new([10, 64, 0, 0], 22);
+    let link = Link {
+        network: "doctor".to_owned(),
+        subnet,
+        address: [10, 64, 0, 2].into(),
+        interface: "net0".to_owned(),
+    };
+    let tried = async {
+        runtime.link_machine(id, vec![link]).await?;
+        runtime.link_machine(id, Vec::new()).await
+    };
+    match tried.await {
+        Ok(()) => Item::ok("private_networks", "a sandbox was put on one and off it again"),
+        Err(error) => missing("private_networks", error.to_string(), NETWORKS_REMEDY),
+    }
 }
 
 async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, RuntimeError> {

@@ -30,6 +30,8 @@ mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
 mod images;
+#[path = "warden/network_protocol.rs"]
+mod network_protocol;
 mod relay;
 mod runtime;
 #[path = "warden/socket_protocol.rs"]

@@ -107,21 +107,31 @@ async fn templates_are_built_listed_followed_and_deleted() {
     engine.shutdown().await;
 }
 
+#[tokio::test]
+async fn networks_are_joined_and_left() {
+    let (engine, client, sandbox) = start().await;
+    let networks = client.networks();
+    let new = || NetworkCreateRequest { name: "mesh".into() };
+    let id = networks.create(new()).await.expect("create").id;
+    assert_eq!(refused(networks.create(new()).await), 400);
+    sandbox.attach_network("mesh").await.expect("attach");
+    let row = &networks.list(PaginationOptions::default()).await.expect("list")[0];
+    assert_eq!(row.member_count, 1);
+    let members = networks.get(&id).await.expect("get").members;
+    assert_eq!(members[0].ip_address, "10.64.0.2");
+    assert_eq!(refused(networks.delete("mesh").await), 409);
+    sandbox.detach_network(&id).await.expect("detach");
+    networks.delete("mesh").await.expect("delete");
+    assert_eq!(refused(networks.get("mesh").await), 404);
+    engine.shutdown().await;
+}
+
 /// Whoever meets one of these knows what is missing, and nothing pretends to have been done.
 #[tokio::test]
 async fn what_is_not_built_says_so() {
     let (engine, client, sandbox) = start().await;
     let page = PaginationOptions::default;
     let missing = 501;
-    let networks = client.networks();
-    assert_eq!(refused(networks.list(page()).await), missing);
-    let new = NetworkCreateRequest { name: "mesh".into() };
-    assert_eq!(refused(networks.create(new).await), missing);
-    assert_eq!(refused(networks.get("mesh").await), missing);
-    assert_eq!(refused(networks.delete("mesh").await), missing);
-    assert_eq!(refused(sandbox.attach_network("mesh").await), missing);
-    assert_eq!(refused(sandbox.detach_network("mesh").await), missing);
-
     let disks = client.disks();
     assert_eq!(refused(disks.list(page()).await), missing);
     assert_eq!(refused(disks.get("data").await), missing);

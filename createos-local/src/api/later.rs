@@ -58,8 +58,6 @@ fn sandbox_settings() -> Router<Front> {
     Router::new()
         .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
         .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
-        .route(&path("/networks"), of_sandbox(POST, "joining a network"))
-        .route(&path("/networks/{network}"), of_sandbox(DELETE, "leaving a network"))
         .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
         .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
         .route(
@@ -69,13 +67,10 @@ fn sandbox_settings() -> Router<Front> {
 }
 
 fn account() -> Router<Front> {
-    let networks = |methods| of_account(methods, "a private network");
     let disks = |methods| of_account(methods, "a disk");
     let devices = |methods| of_account(methods, "a device");
     let metrics = |methods| of_account(methods, "reading metrics");
     Router::new()
-        .route("/v1/networks", networks(GET.or(POST)))
-        .route("/v1/networks/{network}", networks(GET.or(DELETE)))
         .route("/v1/disks", disks(GET.or(POST)))
         .route("/v1/disks/{disk}", disks(GET.or(PATCH).or(DELETE)))
         .route("/v1/devices", devices(GET.or(POST)))

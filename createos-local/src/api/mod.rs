@@ -11,6 +11,7 @@ mod ingress;
 mod later;
 mod linger;
 mod ndjson;
+mod networks;
 mod path;
 mod processes;
 mod query;
@@ -33,7 +34,7 @@ mod web_socket;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 use crate::auth::ApiKey;
 use crate::core::Core;
@@ -103,11 +104,20 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/shell", post(terminal::shell))
         .route("/v1/sandboxes/{id}/shell-ws", get(web_socket::shell))
         .merge(process_routes())
+        .merge(network_routes())
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(guarded)
         .with_state(front)
+}
+
+fn network_routes() -> Router<Front> {
+    Router::new()
+        .route("/v1/networks", get(networks::list).post(networks::create))
+        .route("/v1/networks/{network}", get(networks::get).delete(networks::delete))
+        .route("/v1/sandboxes/{id}/networks", post(networks::attach))
+        .route("/v1/sandboxes/{id}/networks/{network}", delete(networks::detach))
 }
 
 fn process_routes() -> Router<Front> {

@@ -13,7 +13,7 @@ use super::templates::begin_error;
 use super::{Core, CoreError, REGION, State, names, validate};
 use crate::catalog::Shape;
 use crate::runtime::{BootInfo, ImageConfig, Origin};
-use crate::store::{Change, InsertError, NewSandbox, Sandbox};
+use crate::store::{Change, InsertError, Network, NewSandbox, Sandbox};
 
 /// Tries to find a free generated name.
 const NAME_TRIES: u32 = 32;
@@ -29,6 +29,7 @@ struct Plan {
     ssh_pubkeys: Vec<String>,
     disk_mib: u64,
     nesting: bool,
+    networks: Vec<Network>,
 }
 
 impl Core {
@@ -48,7 +49,7 @@ impl Core {
     }
 
     async fn insert_and_boot(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
-        let origin = plan.origin.clone();
+        let (origin, networks) = (plan.origin.clone(), plan.networks.clone());
         let sandbox = match self.insert(id, plan).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -56,7 +57,7 @@ impl Core {
                 return Err(error);
             }
         };
-        let error = match self.begin_and_boot(&sandbox, &origin).await {
+        let error = match self.begin_and_boot(&sandbox, &origin, &networks).await {
             Ok(boot) => {
                 self.hear(id, &self.inner.slots.get(id)).await;
                 let booted = Change::Booted(boot.spawn);
@@ -89,10 +90,14 @@ impl Core {
         &self,
         sandbox: &Sandbox,
         origin: &Origin,
+        networks: &[Network],
     ) -> Result<BootInfo, CoreError> {
         let runtime = &self.inner.runtime;
+        self.reserve(sandbox.id(), networks).await?;
         runtime.begin(sandbox.id(), origin).await.map_err(begin_error)?;
-        Ok(runtime.boot(boot_spec(sandbox)).await?)
+        let boot = runtime.boot(boot_spec(sandbox)).await?;
+        self.link(sandbox).await?;
+        Ok(boot)
     }
 
     /// Leaves nothing of a failed create but its record.
@@ -166,11 +171,23 @@ impl Core {
         CoreError::check(wrong)?;
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         let (origin, image) = found?;
+        let networks = self.find_networks(&request.networks).await?;
         check_existence(&request)?;
         validate::egress_available(&request.egress)?;
         let disk_mib = self.disk_size(request.disk_mib, shape.disk_mib)?;
         let nesting = self.nesting(&request)?;
-        Ok(Plan { name, shape, rootfs, origin, image, request, ssh_pubkeys, disk_mib, nesting })
+        Ok(Plan {
+            name,
+            shape,
+            rootfs,
+            origin,
+            image,
+            request,
+            ssh_pubkeys,
+            disk_mib,
+            nesting,
+            networks,
+        })
     }
 
     /// The one label that means something here: `nesting` asks for a sandbox that may hold
@@ -273,10 +290,6 @@ fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
 }
 
 fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {
-    if let Some(network) = request.networks.first() {
-        let message = format!("network not found: {}", validate::shown(&network.id));
-        return Err(CoreError::NoSuch { field: "networks", message });
-    }
     if let Some(disk) = request.disks.first() {
         let message = format!("disk not found: {}", validate::shown(&disk.disk_id));
         return Err(CoreError::NoSuch { field: "disks", message });

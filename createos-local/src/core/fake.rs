@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fake_processes::Table;
+use crate::network_protocol::Link;
 use crate::runtime::{
     BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
     Runtime, RuntimeError, Saved, Usage,
@@ -55,6 +56,10 @@ pub(crate) struct Fake {
     pub(crate) ports: Mutex<HashMap<SocketAddr, Port>>,
     /// Where the engine's listeners inside really are.
     pub(crate) listening: Mutex<HashMap<(SandboxId, u16), SocketAddr>>,
+    /// The private networks that each was put on.
+    pub(crate) links: Mutex<HashMap<SandboxId, Vec<Link>>>,
+    /// While set, changes of those fail with this text.
+    pub(crate) link_error: Mutex<Option<String>>,
     pub(crate) processes: Table,
     /// Terminals that are open.
     pub(crate) terminals: Arc<AtomicUsize>,
@@ -94,6 +99,8 @@ impl Fake {
             died: Mutex::default(),
             ports: Mutex::default(),
             listening: Mutex::default(),
+            links: Mutex::default(),
+            link_error: Mutex::default(),
             processes: Table::default(),
             terminals: Arc::default(),
             images: Default::default(),
@@ -112,6 +119,7 @@ impl Fake {
     /// Nothing of it runs any more, and nobody is told.
     pub(crate) fn end(&self, id: &SandboxId) {
         self.alive.lock().unwrap().remove(id);
+        self.links.lock().unwrap().remove(id);
         self.frozen.lock().unwrap().remove(id);
     }
 
@@ -320,6 +328,19 @@ impl Runtime for Arc<Fake> {
             let address = listener.local_addr().unwrap();
             self.listening.lock().unwrap().insert((id.clone(), port), address);
             Ok(listener)
+        })
+    }
+
+    fn set_links<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        links: Vec<Link>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            self.pass(&self.link_error).await?;
+            self.links.lock().unwrap().insert(id.clone(), links);
+            Ok(())
         })
     }
 

@@ -24,6 +24,7 @@ mod lifecycle;
 mod live;
 mod metrics;
 mod names;
+mod networks;
 mod pause;
 mod ports;
 mod processes;
@@ -114,6 +115,8 @@ pub(crate) struct Tuning {
     pub(crate) max_connections: usize,
     /// What builds of templates may use.
     pub(crate) build: BuildLimits,
+    /// How many private networks there can be.
+    pub(crate) max_networks: u64,
 }
 
 impl Default for Tuning {
@@ -135,6 +138,7 @@ impl Default for Tuning {
             connect_limit: Duration::from_secs(10),
             max_connections: 10_000,
             build: BuildLimits::default(),
+            max_networks: 256,
         }
     }
 }

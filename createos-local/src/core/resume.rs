@@ -78,10 +78,12 @@ impl Core {
 
     async fn let_run(&self, sandbox: &Sandbox) -> Result<BootInfo, RuntimeError> {
         let (runtime, spec) = (&self.inner.runtime, boot_spec(sandbox));
-        match sandbox.saved {
+        let boot = match sandbox.saved {
             Some(saved) => runtime.resume(spec, saved).await,
             None => runtime.boot(spec).await,
-        }
+        }?;
+        self.link(sandbox).await?;
+        Ok(boot)
     }
 
     pub(super) async fn put_into_error(

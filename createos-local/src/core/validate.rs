@@ -46,6 +46,25 @@ pub(crate) fn name(name: &str) -> Check {
     Ok(())
 }
 
+/// A network name; it is a label of its members' names.
+pub(crate) fn network_name(name: &str) -> Check {
+    const MAX: usize = 63;
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_name = !name.is_empty() && name.chars().all(inner) && !name.starts_with(['-', '_']);
+    if name.len() > MAX || !is_name || name.ends_with('-') {
+        return Err(format!(
+            "{:?} cannot be one: letters, digits, `_` and inner hyphens, at most {MAX}, make a \
+             name, because it becomes a part of its members' names",
+            shown(name)
+        ));
+    }
+    // Networks are named by id or name.
+    match name.strip_prefix("net-") {
+        Some(id) if id.len() == 26 => Err("looks like the id of a network".to_owned()),
+        _ => Ok(()),
+    }
+}
+
 /// One environment key, without naming rules of any shell.
 pub(crate) fn env_key(key: &str) -> Check {
     let mut chars = key.chars();

@@ -9,7 +9,7 @@ mod process;
 
 pub(crate) use self::image::*;
 pub(crate) use self::namespaces::{
-    CRIU_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces, PATH, chain,
+    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces, PATH, chain,
 };
 pub(crate) use self::process::*;
 
@@ -22,6 +22,8 @@ use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::network_protocol::Link;
 
 /// The root filesystem that every machine has: its own `/usr` and a curated `/etc`.
 pub(crate) const HOST_ROOTFS: &str = "devbox:1";
@@ -227,6 +229,14 @@ pub(crate) trait Runtime: Processes + Images + Send + Sync + 'static {
         id: &'a SandboxId,
         port: u16,
     ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>>;
+
+    /// Puts a running sandbox, which may stand still, on these private networks and takes it off
+    /// all others, also off those that the memory it began with was on.
+    fn set_links<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        links: Vec<Link>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Why the size of disks is not enforced here, and what would change that; `Ok` where
     /// it is.

@@ -83,6 +83,31 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (template, place)
     ) STRICT, WITHOUT ROWID;
     ALTER TABLE sandboxes ADD COLUMN image TEXT NOT NULL DEFAULT '{}';",
+    // A place on a network is free again with the beginning of the sandbox's end. It is
+    // linked once packets have a way to it.
+    "CREATE TABLE networks (
+        id         TEXT PRIMARY KEY NOT NULL,
+        name       TEXT NOT NULL UNIQUE COLLATE NOCASE,
+        slot       INTEGER NOT NULL UNIQUE,
+        subnet     TEXT NOT NULL UNIQUE,
+        prefix     INTEGER NOT NULL,
+        last_given TEXT,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE memberships (
+        sandbox TEXT NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE,
+        network TEXT NOT NULL REFERENCES networks (id),
+        ip      TEXT NOT NULL UNIQUE,
+        linked  INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (sandbox, network)
+    ) STRICT;
+    CREATE INDEX memberships_network ON memberships (network);
+    CREATE TRIGGER memberships_begin AFTER UPDATE OF status ON sandboxes
+        WHEN NEW.status = 'running'
+        BEGIN UPDATE memberships SET linked = 1 WHERE sandbox = NEW.id; END;
+    CREATE TRIGGER memberships_end AFTER UPDATE OF status ON sandboxes
+        WHEN NEW.status IN ('destroying', 'destroyed', 'failed')
+        BEGIN DELETE FROM memberships WHERE sandbox = NEW.id; END;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

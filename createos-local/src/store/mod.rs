@@ -4,6 +4,7 @@
 //! SQLite's locking touch the async threads. Every write is durable when its call returns.
 
 mod migrations;
+mod networks;
 mod record;
 mod sandboxes;
 mod settings;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
+pub(crate) use networks::{Join, Member, Network, NetworkError, Removal};
 pub(crate) use record::{NewSandbox, Sandbox};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
 pub(crate) use settings::Setting;

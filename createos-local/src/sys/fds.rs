@@ -103,6 +103,7 @@ unsafe extern "C" {
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn dup2(from: c_int, to: c_int) -> c_int;
     fn sendmsg(fd: c_int, message: *const MsgHdr, flags: c_int) -> isize;
+    fn recvmsg(fd: c_int, message: *mut MsgHdr, flags: c_int) -> isize;
     fn recv(fd: c_int, buffer: *mut c_void, len: usize, flags: c_int) -> isize;
 }
 
@@ -261,4 +262,31 @@ pub(crate) fn receive_packet(
         n if n as usize > buffer.len() => Err(io::Error::from(io::ErrorKind::InvalidData)),
         n => Ok(Some(n as usize)),
     }
+}
+
+/// Receives a packet of one byte that brings a descriptor; `None` when the peer has closed.
+pub(crate) fn receive_descriptor(socket: &impl AsRawFd) -> io::Result<Option<OwnedFd>> {
+    let mut byte = 0u8;
+    let mut iov = IoVec { base: (&raw mut byte).cast(), len: 1 };
+    let mut control = OneFd { fd: -1, ..OneFd::default() };
+    let mut message = MsgHdr {
+        name: null_mut(),
+        namelen: 0,
+        iov: &mut iov,
+        iovlen: 1,
+        control: (&raw mut control).cast(),
+        controllen: size_of::<OneFd>(),
+        flags: 0,
+    };
+    // SAFETY: every pointer in the header outlives the call, with the length that it gives.
+    let received = unsafe { recvmsg(socket.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC) };
+    if check_int(received as c_int)? == 0 {
+        return Ok(None);
+    }
+    let came = message.controllen > 0 && control.kind == SCM_RIGHTS && control.fd >= 0;
+    if !came {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(control.fd) }))
 }

@@ -74,6 +74,11 @@ impl Host {
         Ok(Self { data_dir, configure, groups, ranges, disks: disks.ok() })
     }
 
+    /// Whether the engine runs as an ordinary user, whose sandboxes all have one id.
+    pub(crate) fn single_id(&self) -> bool {
+        self.ranges.is_none()
+    }
+
     /// Opens what a boot needs; see [`Disks::demand`].
     pub(crate) fn demand(&mut self, boot: &Boot) -> Demand {
         match &mut self.disks {
@@ -110,6 +115,7 @@ impl Host {
                 layers: boot.layers,
                 discard: false,
                 state: State::Launching(launch),
+                cables: Vec::new(),
                 freeze: None,
             }),
             Err(error) => {

@@ -5,6 +5,7 @@
 //! When the engine goes, however it goes, the socket ends; the warden then ends
 //! every sandbox and itself, so that nothing outlives the engine.
 
+mod cable;
 mod cgroup;
 #[path = "../codec.rs"]
 mod codec;
@@ -18,6 +19,8 @@ mod image;
 mod inside;
 mod launcher;
 mod layers;
+mod network_protocol;
+mod networks;
 mod probe;
 mod protocol;
 mod ranges;
@@ -34,6 +37,8 @@ mod tree;
 use criu::Run;
 use disks::{Demand, Disks};
 use failure::{Context, Result};
+use network_protocol::Link;
+use networks::{Done, Networks};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Memory, Report};
 use sandbox::{After, Sandbox, Saving, State};
 use std::fs::File;
@@ -78,6 +83,7 @@ struct Warden<'a> {
     /// Boots of sandboxes whose last life is still on its way out, or whose disks are not
     /// open yet.
     queued: Vec<Boot>,
+    networks: Networks,
     _lock: File,
 }
 
@@ -131,7 +137,8 @@ impl<'a> Warden<'a> {
         };
         send(socket, &Report::Configured(facts), None);
         let (sandboxes, draining, queued) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { socket, signals, host, sandboxes, draining, queued, _lock: lock })
+        let networks = Networks::new(host.single_id());
+        Ok(Self { socket, signals, host, sandboxes, draining, queued, networks, _lock: lock })
     }
 
     fn serve(&mut self) -> Result<()> {
@@ -207,7 +214,38 @@ impl<'a> Warden<'a> {
                 self.close_unused();
             }
             Command::MakeSockets { ticket, id } => self.make_sockets(ticket, &id),
+            Command::SetLinks { ticket, id, links, keep_addresses } => {
+                if let Err(error) = self.set_links(ticket, &id, links, keep_addresses) {
+                    self.networks.end_unused(&self.sandboxes);
+                    self.report(&Report::Failed { ticket, message: error.to_string() });
+                }
+            }
         }
+    }
+
+    fn set_links(
+        &mut self,
+        ticket: u64,
+        id: &str,
+        links: Vec<Link>,
+        keep_addresses: bool,
+    ) -> Result<()> {
+        let is_it = |sandbox: &&Sandbox| sandbox.id == id && sandbox.is_running();
+        let sandbox = self.sandboxes.iter().find(is_it).ok_or("the sandbox is not running")?;
+        self.networks.begin(ticket, sandbox, links, keep_addresses)
+    }
+
+    fn links_set(&mut self, done: Done) {
+        let Done { ticket, boot, cables, outcome } = done;
+        // Of one that has ended meanwhile, the cables end with its own namespace.
+        if let Some(sandbox) = self.sandboxes.iter_mut().find(|sandbox| sandbox.boot == boot) {
+            sandbox.cables = cables;
+        }
+        self.networks.end_unused(&self.sandboxes);
+        self.report(&match outcome {
+            Ok(()) => Report::Done { ticket },
+            Err(error) => Report::Failed { ticket, message: error.to_string() },
+        });
     }
 
     fn make_sockets(&self, ticket: u64, id: &str) {
@@ -349,6 +387,10 @@ impl<'a> Warden<'a> {
                 self.try_queued();
                 continue;
             }
+            if let Some(done) = self.networks.finish(pid, status) {
+                self.links_set(done);
+                continue;
+            }
             let Some(index) = self.sandboxes.iter().position(|sandbox| sandbox.owns(pid)) else {
                 continue;
             };
@@ -364,6 +406,7 @@ impl<'a> Warden<'a> {
                 After::Stays(None) => continue,
             };
             let sandbox = self.sandboxes.swap_remove(index);
+            self.networks.end_unused(&self.sandboxes);
             let reports = sandbox.last_reports(status);
             self.host.release(sandbox.range);
             let deadline = Instant::now() + DRAIN;

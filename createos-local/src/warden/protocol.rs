@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 use crate::codec::{Malformed, Reader, Writer};
+use crate::network_protocol::Link;
 
 /// Longest packet; both sides refuse longer ones.
 pub(crate) const MAX_PACKET: usize = 128 << 10;
@@ -61,6 +62,14 @@ pub(crate) enum Command {
     /// Ends the sandbox that the boot with this ticket made, if it did. Not answered.
     Abandon {
         boot: u64,
+    },
+    /// Puts a running sandbox on these private networks, and takes it off all others.
+    SetLinks {
+        ticket: u64,
+        id: String,
+        links: Vec<Link>,
+        /// Whether the addresses stay its own that it had on those.
+        keep_addresses: bool,
     },
     /// Starts a socket maker in a running sandbox's network.
     MakeSockets {
@@ -258,6 +267,11 @@ impl Command {
             }
             Self::Abandon { boot } => writer.u8(3).u64(*boot).finish(),
             Self::MakeSockets { ticket, id } => writer.u8(4).u64(*ticket).text(id).finish(),
+            Self::SetLinks { ticket, id, links, keep_addresses } => {
+                let writer = writer.u8(60).u64(*ticket).text(id).u8(u8::from(*keep_addresses));
+                let writer = writer.u32(u32::try_from(links.len()).unwrap_or(u32::MAX));
+                links.iter().fold(writer, Link::write).finish()
+            }
             Self::Freeze { ticket, id } => writer.u8(32).u64(*ticket).text(id).finish(),
             Self::Thaw { ticket, id } => writer.u8(33).u64(*ticket).text(id).finish(),
             Self::CopyDisk { ticket, from, to } => {
@@ -307,6 +321,14 @@ impl Command {
             },
             3 => Self::Abandon { boot: reader.u64()? },
             4 => Self::MakeSockets { ticket: reader.u64()?, id: reader.text()?.to_owned() },
+            60 => Self::SetLinks {
+                ticket: reader.u64()?,
+                id: reader.text()?.to_owned(),
+                keep_addresses: reader.u8()? != 0,
+                links: (0..reader.u32()?)
+                    .map(|_| Link::read(&mut reader))
+                    .collect::<Result<_, _>>()?,
+            },
             32 => Self::Freeze { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             33 => Self::Thaw { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             6 => Self::CopyDisk {
@@ -389,6 +411,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network_protocol::Subnet;
 
     #[test]
     fn commands_round_trip() {
@@ -429,6 +452,17 @@ mod tests {
             Command::CopyDisk { ticket: 9, from: "a".into(), to: "b".into() },
             Command::Abandon { boot: 7 },
             Command::MakeSockets { ticket: 9, id: "sb-1".into() },
+            Command::SetLinks {
+                ticket: 9,
+                id: "sb-1".into(),
+                keep_addresses: true,
+                links: vec![Link {
+                    network: "net-1".into(),
+                    subnet: Subnet::new([10, 64, 0, 0], 22),
+                    address: [10, 64, 0, 2].into(),
+                    interface: "net0".into(),
+                }],
+            },
             Command::Freeze { ticket: 9, id: "sb-1".into() },
             Command::Thaw { ticket: 10, id: "sb-1".into() },
         ] {

@@ -1,5 +1,6 @@
 //! A sandbox as the warden sees it: a process, its control group, a state.
 
+use crate::cable::Cable;
 use crate::cgroup::Group;
 use crate::criu::Run;
 use crate::failure::Result;
@@ -34,6 +35,8 @@ pub(crate) struct Sandbox {
     /// Whether its disk will not be needed any more.
     pub(crate) discard: bool,
     pub(crate) state: State,
+    /// From it to private networks.
+    pub(crate) cables: Vec<Cable>,
     /// While it stands still, or is about to.
     pub(crate) freeze: Option<Freeze>,
 }

@@ -106,6 +106,7 @@ impl Host {
                 layers: boot.layers.clone(),
                 discard: false,
                 state: State::Restoring { run, boot: Box::new(boot), memory: memory.clone() },
+                cables: Vec::new(),
                 freeze: None,
             }),
             Err(error) => {

@@ -7,6 +7,7 @@ mod files;
 mod fork;
 mod ingress;
 mod lifecycle;
+mod networks;
 mod pause;
 mod processes;
 mod recovery;

@@ -10,6 +10,7 @@ mod copy;
 mod criu;
 mod helpers;
 mod images;
+mod networks;
 mod packets;
 mod pause;
 mod processes;
@@ -46,6 +47,7 @@ use tokio::sync::mpsc;
 use self::chain::Base;
 pub(crate) use self::criu::CRIU_REMEDY;
 use self::criu::Criu;
+pub(crate) use self::networks::NETWORKS_REMEDY;
 use self::storage::Storage;
 pub(crate) use self::transfer::PATH;
 use self::warden::{Event, Init, Warden};
@@ -53,6 +55,7 @@ use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
     Saved, Usage,
 };
+use crate::network_protocol::Link;
 use crate::warden_protocol::{Boot, Configure, Facts};
 
 /// How long the warden may take to end everything before it is left to itself.
@@ -351,6 +354,22 @@ impl Runtime for Namespaces {
         port: u16,
     ) -> BoxFuture<'a, Result<TcpListener, RuntimeError>> {
         self.listen_inside(id, port).boxed()
+    }
+
+    fn set_links<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        links: Vec<Link>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            self.link_machine(id, links).await.map_err(|error| match error {
+                RuntimeError::Unsupported(message) => {
+                    RuntimeError::Unsupported(format!("{message}; {NETWORKS_REMEDY}"))
+                }
+                other => other,
+            })
+        }
+        .boxed()
     }
 
     fn disk_limit(&self) -> Result<(), String> {

@@ -19,8 +19,16 @@ impl Namespaces {
             self.stop_machine(id, false).await?;
             return Ok(Saved::Files);
         }
-        match self.dump(id).await {
-            Ok(()) => return Ok(Saved::Memory),
+        match self.trial().await {
+            Ok(_) => {
+                // A saved network has no cables to others that live on.
+                self.unplug(id, &init).await?;
+                match self.dump(id).await {
+                    Ok(()) => return Ok(Saved::Memory),
+                    Err(error) => tracing::info!(sandbox = %id, %error, "paused in memory instead"),
+                }
+                self.plug_in_again(id, &init).await?;
+            }
             Err(error) => tracing::info!(sandbox = %id, %error, "paused in memory instead"),
         }
         self.warden().await?.freeze(id.as_str()).await?;

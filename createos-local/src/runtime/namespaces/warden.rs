@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::packets;
 use super::sockets::Maker;
+use crate::network_protocol::Link;
 use crate::runtime::RuntimeError;
 use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Memory, Report};
 
@@ -52,6 +53,8 @@ pub(crate) struct Init {
     directory: OwnedFd,
     /// Makes sockets in its network, once one was wanted.
     pub(crate) maker: tokio::sync::Mutex<Option<Maker>>,
+    /// The private networks that it is on, if it ever was on one.
+    pub(crate) links: tokio::sync::Mutex<Option<Vec<Link>>>,
 }
 
 impl Init {
@@ -59,7 +62,8 @@ impl Init {
         let path = format!("/proc/{pid}/root/.cos/run");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { pid, generation, pidfd, directory, maker: tokio::sync::Mutex::default() })
+        let (maker, links) = Default::default();
+        Ok(Self { pid, generation, pidfd, directory, maker, links })
     }
 
     /// Where the agent listens. Good as long as this value lives.
@@ -222,6 +226,18 @@ impl Warden {
             Given::SocketMaker(socket) => Ok(socket),
             _ => Err(no_descriptor("socket maker")),
         }
+    }
+
+    /// Puts a running sandbox on these private networks, and takes it off all others.
+    pub(crate) async fn set_links(
+        &self,
+        id: &str,
+        links: Vec<Link>,
+        keep_addresses: bool,
+    ) -> Result<(), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let set = Command::SetLinks { ticket, id: id.to_owned(), links, keep_addresses };
+        self.ask(ticket, set).await.map(drop)
     }
 
     /// Makes every process of a sandbox stand still.
