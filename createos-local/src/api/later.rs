@@ -68,17 +68,10 @@ fn sandbox_settings() -> Router<Front> {
 
 fn account() -> Router<Front> {
     let disks = |methods| of_account(methods, "a disk");
-    let devices = |methods| of_account(methods, "a device");
     let metrics = |methods| of_account(methods, "reading metrics");
     Router::new()
         .route("/v1/disks", disks(GET.or(POST)))
         .route("/v1/disks/{disk}", disks(GET.or(PATCH).or(DELETE)))
-        .route("/v1/devices", devices(GET.or(POST)))
-        .route("/v1/devices/{device}", devices(GET.or(DELETE)))
-        .route("/v1/devices/{device}/networks", devices(GET.or(POST)))
-        .route("/v1/devices/{device}/networks/{network}", devices(DELETE))
-        .route("/v1/devices/{device}/sessions", devices(POST))
-        .route("/v1/devices/{device}/sessions/{session}", devices(PUT.or(DELETE)))
         .route("/v1/metrics", metrics(GET))
         .route("/v1/metrics/timeseries", metrics(GET))
 }

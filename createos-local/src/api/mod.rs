@@ -4,6 +4,7 @@ mod access_token;
 mod answer;
 mod body;
 mod catalog;
+mod devices;
 mod exec;
 mod files;
 mod guard;
@@ -105,6 +106,7 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/shell-ws", get(web_socket::shell))
         .merge(process_routes())
         .merge(network_routes())
+        .merge(device_routes())
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)
@@ -118,6 +120,17 @@ fn network_routes() -> Router<Front> {
         .route("/v1/networks/{network}", get(networks::get).delete(networks::delete))
         .route("/v1/sandboxes/{id}/networks", post(networks::attach))
         .route("/v1/sandboxes/{id}/networks/{network}", delete(networks::detach))
+}
+
+fn device_routes() -> Router<Front> {
+    let path = |rest: &str| format!("/v1/devices/{{device}}{rest}");
+    Router::new()
+        .route("/v1/devices", get(devices::list).post(devices::create))
+        .route(&path(""), get(devices::get).delete(devices::delete))
+        .route(&path("/networks"), get(devices::networks).post(devices::attach))
+        .route(&path("/networks/{network}"), delete(devices::detach))
+        .route(&path("/sessions"), post(devices::open_session))
+        .route(&path("/sessions/{session}"), put(devices::session).delete(devices::session))
 }
 
 fn process_routes() -> Router<Front> {

@@ -10,6 +10,7 @@ mod build;
 mod build_log;
 mod builds;
 mod create;
+mod devices;
 mod disk;
 mod dockerfile;
 mod error;

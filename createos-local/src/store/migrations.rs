@@ -108,6 +108,21 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER memberships_end AFTER UPDATE OF status ON sandboxes
         WHEN NEW.status IN ('destroying', 'destroyed', 'failed')
         BEGIN DELETE FROM memberships WHERE sandbox = NEW.id; END;",
+    "CREATE TABLE devices (
+        id         TEXT PRIMARY KEY NOT NULL,
+        name       TEXT NOT NULL,
+        pubkey     TEXT NOT NULL UNIQUE,
+        hostname   TEXT,
+        os         TEXT,
+        ip         TEXT NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE device_networks (
+        device      TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+        network     TEXT NOT NULL REFERENCES networks (id) ON DELETE CASCADE,
+        attached_at INTEGER NOT NULL,
+        PRIMARY KEY (device, network)
+    ) STRICT;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

@@ -3,6 +3,7 @@
 //! One thread owns the connection; calls are sent to it, so that neither disk waits nor
 //! SQLite's locking touch the async threads. Every write is durable when its call returns.
 
+mod devices;
 mod migrations;
 mod networks;
 mod record;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
+pub(crate) use devices::{Device, DeviceError, DeviceLink, NewDevice};
 pub(crate) use networks::{Join, Member, Network, NetworkError, Removal};
 pub(crate) use record::{NewSandbox, Sandbox};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};

@@ -2,6 +2,7 @@
 
 mod access_token;
 mod create;
+mod devices;
 mod exec;
 mod files;
 mod fork;

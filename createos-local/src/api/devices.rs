@@ -1,0 +1,117 @@
+//! Devices (api.md 5.9).
+
+use std::time::SystemTime;
+
+use axum::body::Body;
+use axum::extract::{RawPathParams, State as Shared};
+use axum::http::StatusCode;
+use createos_sdk::Timestamp;
+use createos_sdk::wire::{Ack, AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceView, Page};
+
+use super::Front;
+use super::answer::{Answer, Fail, ok, success};
+use super::body;
+use super::path::Segment;
+use super::query::Query;
+use crate::core::CoreError;
+use crate::store::Device;
+
+pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
+    let request: CreateDevice = body::read_json(body).await?;
+    let device = front.core().create_device(request).await?;
+    Ok(success(StatusCode::CREATED, view(device)?))
+}
+
+pub(super) async fn list(Shared(front): Shared<Front>, query: Query) -> Answer {
+    let page = query.page();
+    let (rows, total) = front.core().devices(page.limit, page.offset).await?;
+    let rows = rows.into_iter().map(view).collect::<Result<_, _>>()?;
+    ok(Page::<DeviceView>::new(rows, total, page.limit.into(), page.offset))
+}
+
+pub(super) async fn get(Shared(front): Shared<Front>, Segment(key): Segment) -> Answer {
+    ok(view(front.core().device(&key).await?)?)
+}
+
+pub(super) async fn delete(
+    Shared(front): Shared<Front>,
+    Segment(key): Segment,
+    body: Body,
+) -> Answer {
+    body::ignore(body).await;
+    front.core().remove_device(&key).await?;
+    ok(Ack::new())
+}
+
+/// A bare array (api.md 1.9).
+pub(super) async fn networks(Shared(front): Shared<Front>, Segment(key): Segment) -> Answer {
+    let links = front.core().device_links(&key).await?;
+    let rows = links.into_iter().map(|link| {
+        let at = time(link.attached_at)?;
+        Ok(DeviceNetwork::new(link.network, link.name, at))
+    });
+    ok(rows.collect::<Result<Vec<_>, Fail>>()?)
+}
+
+pub(super) async fn attach(
+    Shared(front): Shared<Front>,
+    Segment(key): Segment,
+    body: Body,
+) -> Answer {
+    front.core().device(&key).await?;
+    let request: AttachDeviceNetwork = body::read_json(body).await?;
+    front.core().attach_device(&key, &request.network_id).await?;
+    ok(Ack::new())
+}
+
+pub(super) async fn detach(
+    Shared(front): Shared<Front>,
+    params: RawPathParams,
+    body: Body,
+) -> Answer {
+    body::ignore(body).await;
+    let (device, network) = (named(&params, "device"), named(&params, "network"));
+    front.core().detach_device(device, network).await?;
+    ok(Ack::new())
+}
+
+pub(super) async fn open_session(
+    Shared(front): Shared<Front>,
+    Segment(key): Segment,
+    body: Body,
+) -> Answer {
+    body::ignore(body).await;
+    front.core().open_session(&key).await?;
+    ok(Ack::new())
+}
+
+/// Renewing and closing one.
+pub(super) async fn session(
+    Shared(front): Shared<Front>,
+    params: RawPathParams,
+    body: Body,
+) -> Answer {
+    body::ignore(body).await;
+    let (device, session) = (named(&params, "device"), named(&params, "session"));
+    front.core().session(device, session).await?;
+    ok(Ack::new())
+}
+
+fn named<'a>(params: &'a RawPathParams, name: &str) -> &'a str {
+    let found = params.iter().find(|(key, _)| *key == name);
+    found.map_or("", |(_, value)| value)
+}
+
+fn view(device: Device) -> Result<DeviceView, Fail> {
+    let Device { spec, ip, created_at } = device;
+    let created_at = time(created_at)?;
+    let mut view = DeviceView::new(spec.id, spec.name, ip.to_string(), spec.pubkey, created_at);
+    view.hostname = spec.hostname;
+    view.os = spec.os;
+    Ok(view)
+}
+
+fn time(time: SystemTime) -> Result<Timestamp, CoreError> {
+    let message = "the time of the device cannot be shown";
+    Timestamp::try_from(time).map_err(|_| CoreError::Internal(message.to_owned()))
+}
