@@ -14,7 +14,7 @@ use futures::StreamExt;
 use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
     BootSpec, CRIU_REMEDY, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NETWORKS_REMEDY,
-    NO_DISK_LIMIT, NO_NESTING, Namespaces, Runtime, RuntimeError, Saved,
+    NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, Runtime, RuntimeError, Saved,
 };
 
 /// How well this machine provides something.
@@ -265,13 +265,17 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
     };
     let looked = look_around(runtime, &id).await;
     let networks = private_networks(runtime, &id).await;
+    let volumes = match runtime.try_volumes(&id).await {
+        Ok(()) => Item::ok("s3_disks", "a file system was mounted in a sandbox"),
+        Err(error) => missing("s3_disks", format!("cannot be mounted: {error}"), NO_FUSE),
+    };
     let snapshots = snapshots(runtime, &spec).await;
     let removed = runtime.remove(&id).await;
     let mut items = match looked {
         Ok(items) => items,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
-    items.extend([networks, snapshots]);
+    items.extend([networks, volumes, snapshots]);
     let millis = boot.spawn.as_secs_f64() * 1000.0;
     items.push(match removed {
         Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),

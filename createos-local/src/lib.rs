@@ -34,6 +34,7 @@ mod images;
 mod network_protocol;
 mod relay;
 mod runtime;
+mod s3;
 #[path = "warden/socket_protocol.rs"]
 mod socket_protocol;
 mod store;

@@ -1,5 +1,7 @@
 //! Shared fixtures of the end-to-end suites.
 
+pub mod s3;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -16,8 +16,6 @@ use crate::core::NOT_YET;
 const GET: MethodFilter = MethodFilter::GET;
 const POST: MethodFilter = MethodFilter::POST;
 const PUT: MethodFilter = MethodFilter::PUT;
-const PATCH: MethodFilter = MethodFilter::PATCH;
-const DELETE: MethodFilter = MethodFilter::DELETE;
 
 fn refusal(feature: &str) -> Fail {
     Fail::new(StatusCode::NOT_IMPLEMENTED, format!("{feature} is not available: {NOT_YET}"))
@@ -58,8 +56,6 @@ fn sandbox_settings() -> Router<Front> {
     Router::new()
         .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
         .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
-        .route(&path("/disks"), of_sandbox(POST, "attaching a disk"))
-        .route(&path("/disks/{disk}"), of_sandbox(DELETE, "detaching a disk"))
         .route(
             &path("/computer/{*rest}"),
             any(|front, id, body| refuse_for(front, id, body, "a desktop")),
@@ -67,11 +63,6 @@ fn sandbox_settings() -> Router<Front> {
 }
 
 fn account() -> Router<Front> {
-    let disks = |methods| of_account(methods, "a disk");
     let metrics = |methods| of_account(methods, "reading metrics");
-    Router::new()
-        .route("/v1/disks", disks(GET.or(POST)))
-        .route("/v1/disks/{disk}", disks(GET.or(PATCH).or(DELETE)))
-        .route("/v1/metrics", metrics(GET))
-        .route("/v1/metrics/timeseries", metrics(GET))
+    Router::new().route("/v1/metrics", metrics(GET)).route("/v1/metrics/timeseries", metrics(GET))
 }

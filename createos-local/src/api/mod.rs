@@ -17,6 +17,7 @@ mod path;
 mod processes;
 mod query;
 mod reach;
+mod s3_disks;
 mod sandboxes;
 mod self_signal;
 mod server;
@@ -95,7 +96,6 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/files", put(files::upload).get(files::download))
         .route("/v1/sandboxes/{id}/egress", get(settings::egress))
         .route("/v1/sandboxes/{id}/bandwidth", get(settings::bandwidth))
-        .route("/v1/sandboxes/{id}/disks", get(settings::disks))
         .route(
             "/v1/sandboxes/{id}/access-token",
             get(access_token::get).post(access_token::create).delete(access_token::revoke),
@@ -104,6 +104,7 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/tunnel/{port}", post(tunnel::open))
         .route("/v1/sandboxes/{id}/shell", post(terminal::shell))
         .route("/v1/sandboxes/{id}/shell-ws", get(web_socket::shell))
+        .merge(disk_routes())
         .merge(process_routes())
         .merge(network_routes())
         .merge(device_routes())
@@ -131,6 +132,17 @@ fn device_routes() -> Router<Front> {
         .route(&path("/networks/{network}"), delete(devices::detach))
         .route(&path("/sessions"), post(devices::open_session))
         .route(&path("/sessions/{session}"), put(devices::session).delete(devices::session))
+}
+
+fn disk_routes() -> Router<Front> {
+    Router::new()
+        .route("/v1/disks", get(s3_disks::list).post(s3_disks::create))
+        .route(
+            "/v1/disks/{disk}",
+            get(s3_disks::get).patch(s3_disks::patch).delete(s3_disks::delete),
+        )
+        .route("/v1/sandboxes/{id}/disks", get(s3_disks::attached).post(s3_disks::attach))
+        .route("/v1/sandboxes/{id}/disks/{disk}", delete(s3_disks::detach))
 }
 
 fn process_routes() -> Router<Front> {

@@ -83,6 +83,18 @@ impl<S: Sync> FromRequestParts<S> for Port {
     }
 }
 
+/// The disk that a path names, by id or name.
+pub(super) struct Disk(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for Disk {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // What cannot be read names none.
+        Ok(Self(segment(parts, |name| name == "disk").await.unwrap_or_default()))
+    }
+}
+
 /// The sandbox that a path names. Text that can be no id is an unknown id.
 pub(super) struct Id(pub(super) SandboxId);
 

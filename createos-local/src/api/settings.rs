@@ -1,19 +1,17 @@
-//! What a sandbox is set to: ports, keys, sizes, egress, bandwidth, disks (api.md 4.4, 4.9, 4.10, 4.14,
-//! 4.15, 4.17).
+//! What a sandbox is set to: ports, keys, sizes, egress, bandwidth (api.md 4.4, 4.9, 4.10, 4.14, 4.15).
 
 use axum::body::Body;
 use axum::extract::State;
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{
-    AddSshPubkeys, Bandwidth, DiskAttachment, Egress, Metrics, PatchSandbox, ResizeSandbox,
-    ResizedSandbox, SshPubkeyCount,
+    AddSshPubkeys, Bandwidth, Egress, Metrics, PatchSandbox, ResizeSandbox, ResizedSandbox,
+    SshPubkeyCount,
 };
 
 use super::Front;
 use super::answer::{Answer, ok};
 use super::body;
 use super::path::Id;
-use super::query::Query;
 use super::view::QUOTA_BYTES;
 
 pub(super) async fn patch(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
@@ -59,10 +57,4 @@ pub(super) async fn egress(State(front): State<Front>, Id(id): Id) -> Answer {
 pub(super) async fn bandwidth(State(front): State<Front>, Id(id): Id) -> Answer {
     front.core().get_existing(&id).await?;
     ok(Bandwidth::new(id, QUOTA_BYTES, 0, 0))
-}
-
-/// No disk can be attached yet; clients ask before every transfer (api.md 4.13).
-pub(super) async fn disks(State(front): State<Front>, Id(id): Id, query: Query) -> Answer {
-    front.core().get_existing(&id).await?;
-    ok(query.page().of(Vec::<DiskAttachment>::new()))
 }

@@ -13,7 +13,7 @@ use super::templates::begin_error;
 use super::{Core, CoreError, REGION, State, names, validate};
 use crate::catalog::Shape;
 use crate::runtime::{BootInfo, ImageConfig, Origin};
-use crate::store::{Change, InsertError, Network, NewSandbox, Sandbox};
+use crate::store::{Attachment, Change, InsertError, Network, NewSandbox, Sandbox};
 
 /// Tries to find a free generated name.
 const NAME_TRIES: u32 = 32;
@@ -30,13 +30,15 @@ struct Plan {
     disk_mib: u64,
     nesting: bool,
     networks: Vec<Network>,
+    attachments: Vec<Attachment>,
 }
 
 impl Core {
     /// Creates a sandbox and returns when it runs. On an error nothing of it is left but a
     /// `failed` record. A caller that goes away does not stop it half-way.
     pub(crate) async fn create(&self, request: CreateSandbox) -> Result<Sandbox, CoreError> {
-        let plan = self.plan(request).await?;
+        let mut plan = self.plan(request).await?;
+        plan.attachments = self.plan_attachments(&plan.request.disks).await?;
         let core = self.clone();
         self.run_to_end(async move {
             // The lock is taken before anybody else can know the id.
@@ -48,8 +50,9 @@ impl Core {
         .await
     }
 
-    async fn insert_and_boot(&self, id: &SandboxId, plan: Plan) -> Result<Sandbox, CoreError> {
+    async fn insert_and_boot(&self, id: &SandboxId, mut plan: Plan) -> Result<Sandbox, CoreError> {
         let (origin, networks) = (plan.origin.clone(), plan.networks.clone());
+        let attachments = std::mem::take(&mut plan.attachments);
         let sandbox = match self.insert(id, plan).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -57,8 +60,13 @@ impl Core {
                 return Err(error);
             }
         };
+        if let Err(error) = self.insert_attachments(id, attachments).await {
+            self.roll_back(id, &error).await;
+            return Err(error);
+        }
         let error = match self.begin_and_boot(&sandbox, &origin, &networks).await {
             Ok(boot) => {
+                self.mount_all(&sandbox).await;
                 self.hear(id, &self.inner.slots.get(id)).await;
                 let booted = Change::Booted(boot.spawn);
                 let store = &self.inner.store;
@@ -172,7 +180,6 @@ impl Core {
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         let (origin, image) = found?;
         let networks = self.find_networks(&request.networks).await?;
-        check_existence(&request)?;
         validate::egress_available(&request.egress)?;
         let disk_mib = self.disk_size(request.disk_mib, shape.disk_mib)?;
         let nesting = self.nesting(&request)?;
@@ -187,6 +194,7 @@ impl Core {
             disk_mib,
             nesting,
             networks,
+            attachments: Vec::new(),
         })
     }
 
@@ -287,12 +295,4 @@ fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
         let text = "cannot be set at create; leave it out".to_owned();
         wrong.insert("bandwidth_quota_bytes".into(), text);
     }
-}
-
-fn check_existence(request: &CreateSandbox) -> Result<(), CoreError> {
-    if let Some(disk) = request.disks.first() {
-        let message = format!("disk not found: {}", validate::shown(&disk.disk_id));
-        return Err(CoreError::NoSuch { field: "disks", message });
-    }
-    Ok(())
 }

@@ -55,7 +55,7 @@ impl Core {
         self.run_to_end(async move { core.resize_in_turn(&id, mib).await })?.await
     }
 
-    async fn running(&self, id: &SandboxId) -> Result<Sandbox, CoreError> {
+    pub(super) async fn running(&self, id: &SandboxId) -> Result<Sandbox, CoreError> {
         match self.get_existing(id).await? {
             sandbox if RUNNING.contains(&sandbox.state) => Ok(sandbox),
             sandbox => Err(settings::conflict(&sandbox)),

@@ -16,9 +16,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::fake_processes::Table;
 use crate::network_protocol::Link;
 use crate::runtime::{
-    BootInfo, BootSpec, Died, ExecEvent, ExecEvents, ExecSpec, ExitReason, FileRead, FileWrite,
-    Runtime, RuntimeError, Saved, Usage,
+    BootInfo, BootSpec, Died, DiskMount, Disks, ExecEvent, ExecEvents, ExecSpec, ExitReason,
+    FileRead, FileWrite, MountState, Runtime, RuntimeError, Saved, Usage,
 };
+use crate::s3::Access;
 
 type Disk = HashMap<SandboxId, BTreeMap<String, Bytes>>;
 
@@ -61,6 +62,11 @@ pub(crate) struct Fake {
     /// While set, changes of those fail with this text.
     pub(crate) link_error: Mutex<Option<String>>,
     pub(crate) processes: Table,
+    /// While set, buckets cannot be used, or disks not be mounted, and this text says why.
+    pub(crate) bucket_error: Mutex<Option<String>>,
+    pub(crate) mount_error: Mutex<Option<String>>,
+    /// What is mounted where.
+    pub(crate) mounts: Mutex<HashMap<(SandboxId, String), DiskMount>>,
     /// Terminals that are open.
     pub(crate) terminals: Arc<AtomicUsize>,
     pub(crate) images: super::fake_images::Shelf,
@@ -102,6 +108,9 @@ impl Fake {
             links: Mutex::default(),
             link_error: Mutex::default(),
             processes: Table::default(),
+            bucket_error: Mutex::default(),
+            mount_error: Mutex::default(),
+            mounts: Mutex::default(),
             terminals: Arc::default(),
             images: Default::default(),
         })
@@ -121,6 +130,7 @@ impl Fake {
         self.alive.lock().unwrap().remove(id);
         self.links.lock().unwrap().remove(id);
         self.frozen.lock().unwrap().remove(id);
+        self.mounts.lock().unwrap().retain(|(sandbox, _), _| sandbox != id);
     }
 
     async fn pass(&self, error: &Mutex<Option<String>>) -> Result<(), RuntimeError> {
@@ -149,6 +159,34 @@ impl Fake {
             return Ok(());
         }
         Err(RuntimeError::Unreachable("the sandbox does not run".to_owned()))
+    }
+}
+
+impl Disks for Arc<Fake> {
+    fn check_bucket<'a>(&'a self, _: &'a Access) -> BoxFuture<'a, Result<(), String>> {
+        let error = self.bucket_error.lock().unwrap().clone();
+        Box::pin(async { error.map_or(Ok(()), Err) })
+    }
+
+    fn mount_disk<'a>(&'a self, id: &'a SandboxId, mount: DiskMount) -> BoxFuture<'a, ()> {
+        self.mounts.lock().unwrap().insert((id.clone(), mount.path.clone()), mount);
+        Box::pin(async {})
+    }
+
+    fn mount_state(&self, id: &SandboxId, path: &str) -> MountState {
+        match self.mounts.lock().unwrap().get(&(id.clone(), path.to_owned())) {
+            None => MountState::Pending,
+            Some(DiskMount { access: Err(why), .. }) => MountState::Failed(why.clone()),
+            Some(_) => {
+                let error = self.mount_error.lock().unwrap().clone();
+                error.map_or(MountState::Mounted, MountState::Failed)
+            }
+        }
+    }
+
+    fn unmount_disk<'a>(&'a self, id: &'a SandboxId, path: &'a str) -> BoxFuture<'a, ()> {
+        self.mounts.lock().unwrap().remove(&(id.clone(), path.to_owned()));
+        Box::pin(async {})
     }
 }
 

@@ -69,6 +69,7 @@ impl Core {
         let done =
             self.inner.store.change(&id, &[State::Destroying], State::Destroyed, Change::Plain);
         let destroyed = done.await?.ok_or(CoreError::NoSandbox)?;
+        self.inner.store.detach_disks(&id, None).await?;
         self.inner.slots.remove(&id);
         Ok(destroyed)
     }

@@ -6,6 +6,7 @@
 //! a client that goes away does not leave half a sandbox.
 
 mod activity;
+mod attachments;
 mod build;
 mod build_log;
 mod builds;
@@ -31,6 +32,7 @@ mod ports;
 mod processes;
 mod recover;
 mod resume;
+mod s3_disks;
 mod self_signal;
 mod settings;
 mod slot;
@@ -56,6 +58,7 @@ use crate::store::{Counts, Page, Sandbox, Store};
 use builds::Builds;
 use slot::Slots;
 
+pub(crate) use attachments::Seen;
 pub use builds::BuildLimits;
 pub(crate) use builds::Progress;
 pub(crate) use error::CoreError;

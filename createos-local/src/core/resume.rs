@@ -60,6 +60,7 @@ impl Core {
         slot.renew();
         match self.let_run(&sandbox).await {
             Ok(boot) => {
+                self.mount_all(&sandbox).await;
                 self.hear(id, slot).await;
                 let resumed = Change::Resumed(boot.spawn);
                 let from = [State::Resuming];

@@ -131,6 +131,109 @@ pub(crate) fn auto_pause(seconds: u64) -> Check {
     ))
 }
 
+/// The name of a disk.
+pub(crate) fn disk_name(name: &str) -> Check {
+    let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if name.len() <= 63 && name.starts_with(first) && name.chars().all(|c| first(c) || c == '-') {
+        return Ok(());
+    }
+    let name = shown(name);
+    Err(format!(
+        "{name:?} is not a valid name; up to 63 lower-case letters, digits and hyphens, no hyphen \
+         first"
+    ))
+}
+
+/// The name of a bucket, as far as it must be one for an address to be made of it.
+pub(crate) fn bucket(name: &str) -> Check {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_name = (1..=255).contains(&name.len()) && name.chars().all(inner);
+    if is_name && !name.chars().all(|c| c == '.') {
+        return Ok(());
+    }
+    let name = shown(name);
+    Err(format!("{name:?} is not a bucket's name; letters, digits, `.`, `-` and `_`"))
+}
+
+/// The address of an S3 service. It is not repeated: it may hold a password.
+pub(crate) fn endpoint(text: &str) -> Check {
+    let bad = |why: &str| Err(format!("{why}; give an address like https://s3.example.org"));
+    if text.len() > 2048 {
+        return bad("it is too long");
+    }
+    let Ok(url) = url::Url::parse(text) else { return bad("it is not an address") };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return bad("it is not an http(s) address");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return bad("it holds a user or a password; keys go into `credentials`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return bad("it has a query or a fragment");
+    }
+    Ok(())
+}
+
+/// The region of an S3 service.
+pub(crate) fn s3_region(region: &str) -> Check {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if region.len() <= 64 && region.chars().all(inner) {
+        return Ok(());
+    }
+    Err("is not a region; letters, digits, `-` and `_`".to_owned())
+}
+
+/// One of the two keys of a bucket. It is not repeated.
+pub(crate) fn s3_key(key: &str) -> Check {
+    if key.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if key.len() > 1024 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("is no key: too long, or with blanks or special characters".to_owned());
+    }
+    Ok(())
+}
+
+/// Places that are the system's own, and everything below them.
+const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev", "/.cos"];
+/// Places without which nothing runs; directories below them are free.
+const NEEDED: [&str; 9] =
+    ["/usr", "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/run", "/tmp"];
+
+/// Where a disk is to be mounted: brought to one spelling.
+pub(crate) fn mount_path(given: &str) -> Result<String, String> {
+    path(given.as_bytes())?;
+    if given.chars().any(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    let parts = given.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let path: String = parts.flat_map(|part| ["/", part]).collect();
+    let is_below = |place: &&str| {
+        path.strip_prefix(*place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if path.is_empty() || NEEDED.contains(&path.as_str()) || SYSTEM.iter().any(is_below) {
+        let given = shown(given);
+        return Err(format!("{given} is the system's; choose a directory such as /mnt/data"));
+    }
+    Ok(path)
+}
+
+/// The part of a bucket that is to be mounted: brought to one spelling, empty for all of it.
+pub(crate) fn sub_path(given: &str) -> Result<String, String> {
+    if given.starts_with('/') {
+        return Err("must be relative, without a leading `/`".to_owned());
+    }
+    if given.len() > 512 || given.chars().any(char::is_control) {
+        return Err("is too long, or contains control characters".to_owned());
+    }
+    let parts: Vec<&str> =
+        given.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") {
+        return Err("must not contain a `..` segment".to_owned());
+    }
+    Ok(parts.join("/"))
+}
+
 /// Outbound rules, as far as this engine can enforce them.
 pub(crate) fn egress_available(rules: &[String]) -> Result<(), CoreError> {
     if rules.is_empty() || rules == ["*"] {
@@ -279,6 +382,42 @@ mod tests {
         ] {
             assert!(ssh_key(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn mounts_are_absolute_and_not_the_systems() {
+        for (given, path) in
+            [("/mnt/data", "/mnt/data"), ("//mnt/./data/", "/mnt/data"), ("/tmp/a", "/tmp/a")]
+        {
+            assert_eq!(mount_path(given).as_deref(), Ok(path));
+        }
+        let bad =
+            ["", "/", "/.", "mnt", "/a/../b", "/proc", "/proc/x", "/dev//shm", "/usr/", "/a\n"];
+        for bad in bad {
+            assert!(mount_path(bad).is_err(), "{bad:?}");
+        }
+        for (given, path) in [("", ""), ("a/b", "a/b"), ("a//./b/", "a/b"), (".", "")] {
+            assert_eq!(sub_path(given).as_deref(), Ok(path));
+        }
+        for bad in ["/a", "..", "a/../b", "a\0", &"x".repeat(513)] {
+            assert!(sub_path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn buckets_have_names_and_addresses() {
+        for good in ["http://127.0.0.1:9000", "https://s3.example.org/base", "https://[::1]:9"] {
+            assert_eq!(endpoint(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", "s3.example.org", "ftp://x", "file:///x", "https://u:hunter2@x", "http://x/?a"]
+        {
+            let error = endpoint(bad).unwrap_err();
+            assert!(!error.contains("hunter2"));
+        }
+        assert!(bucket("a-b.c_D9").is_ok() && bucket("..").is_err() && bucket("a/b").is_err());
+        assert!(disk_name("a-b9").is_ok() && disk_name("-a").is_err() && disk_name("A").is_err());
+        assert!(s3_key("AK+/=").is_ok() && s3_key(" ").is_err() && s3_key("a b").is_err());
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! The core knows sandboxes as records and states; a [`Runtime`] knows them as
 //! processes and files. Nothing here knows HTTP.
 
+mod disks;
 mod image;
 mod namespaces;
 mod process;
 
+pub(crate) use self::disks::*;
 pub(crate) use self::image::*;
 pub(crate) use self::namespaces::{
-    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_NESTING, Namespaces, PATH, chain,
+    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, PATH, chain,
 };
 pub(crate) use self::process::*;
 
@@ -161,7 +163,7 @@ pub(crate) struct Died {
 }
 
 /// The machine under the core. One implementation per way of isolating.
-pub(crate) trait Runtime: Processes + Images + Send + Sync + 'static {
+pub(crate) trait Runtime: Disks + Images + Processes + Send + Sync + 'static {
     /// Boots a sandbox; its files are created when it has none yet and kept when it has. One
     /// that was not begun with an image has this machine's own root filesystem.
     /// On an error nothing of this boot is left running; files of an earlier boot stay.

@@ -123,6 +123,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
         attached_at INTEGER NOT NULL,
         PRIMARY KEY (device, network)
     ) STRICT;",
+    // S3 disks and where they are attached. Keys are encrypted.
+    "CREATE TABLE s3_disks (
+        id         TEXT PRIMARY KEY NOT NULL,
+        name       TEXT NOT NULL UNIQUE,
+        config     TEXT NOT NULL,
+        keys       BLOB NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE attachments (
+        sandbox    TEXT NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE,
+        disk       TEXT NOT NULL REFERENCES s3_disks (id) ON DELETE CASCADE,
+        mount_path TEXT NOT NULL,
+        sub_path   TEXT NOT NULL,
+        PRIMARY KEY (sandbox, mount_path)
+    ) STRICT;
+    CREATE INDEX attachments_of_disk ON attachments (disk);",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

@@ -7,15 +7,17 @@ mod devices;
 mod migrations;
 mod networks;
 mod record;
+mod s3_disks;
 mod sandboxes;
 mod settings;
 mod templates;
 mod tokens;
+mod vault;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -24,6 +26,7 @@ use tokio::sync::oneshot;
 pub(crate) use devices::{Device, DeviceError, DeviceLink, NewDevice};
 pub(crate) use networks::{Join, Member, Network, NetworkError, Removal};
 pub(crate) use record::{NewSandbox, Sandbox};
+pub(crate) use s3_disks::{Attached, Attachment, DiskRemoval, S3Disk, overlap};
 pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
 pub(crate) use settings::Setting;
 pub(crate) use templates::{LogLine, Template, TemplatePage};
@@ -81,11 +84,13 @@ enum Message {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     thread: mpsc::Sender<Message>,
+    vault: Arc<vault::Vault>,
 }
 
 impl Store {
     /// Opens or creates the database and brings it to this program's version.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let vault = Arc::new(vault::Vault::beside(path));
         let path = path.to_owned();
         let (opened, is_open) = oneshot::channel();
         let (thread, messages) = mpsc::channel();
@@ -102,7 +107,7 @@ impl Store {
             },
         )?;
         is_open.await.map_err(|_| StoreError::Closed)??;
-        Ok(Self { thread })
+        Ok(Self { thread, vault })
     }
 
     /// Runs `job` on the database thread. A dropped call still runs to its end.

@@ -16,7 +16,9 @@ pub(crate) const MS_BIND: c_ulong = 4096;
 pub(crate) const MS_REC: c_ulong = 16384;
 pub(crate) const MS_PRIVATE: c_ulong = 1 << 18;
 
-const MNT_DETACH: c_int = 2;
+pub(crate) const MNT_FORCE: c_int = 1;
+pub(crate) const MNT_DETACH: c_int = 2;
+pub(crate) const UMOUNT_NOFOLLOW: c_int = 8;
 const AT_FDCWD: c_int = -100;
 const AT_EMPTY_PATH: c_int = 0x1000;
 const CLOEXEC: c_int = 0o2_000_000;
@@ -104,6 +106,13 @@ pub(crate) fn detach_mount(target: &Path) -> io::Result<()> {
     let target = c_path(target)?;
     // SAFETY: the path outlives the call.
     check_int(unsafe { umount2(target.as_ptr(), MNT_DETACH) }).map(drop)
+}
+
+/// Ends a mount, as these flags say.
+pub(crate) fn unmount(target: &Path, flags: c_int) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: the path outlives the call.
+    check_int(unsafe { umount2(target.as_ptr(), flags) }).map(drop)
 }
 
 /// Binds `source` onto `target`.

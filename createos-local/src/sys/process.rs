@@ -185,6 +185,12 @@ pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
     owned(unsafe { syscall(nr::PIDFD_OPEN, pid, 0u32) })
 }
 
+/// Whether the process that a pidfd names has ended.
+pub(crate) fn is_over(pidfd: &impl AsRawFd) -> bool {
+    let mut poll = [super::PollFd::new(pidfd, super::POLLIN)];
+    super::poll_fds(&mut poll, Some(0)).is_ok_and(|ready| ready > 0)
+}
+
 /// Becomes the leader of a new session without a terminal.
 pub(crate) fn new_session() -> io::Result<()> {
     // SAFETY: no arguments.

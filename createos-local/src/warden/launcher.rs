@@ -138,6 +138,11 @@ impl Host {
         }
     }
 
+    /// The host's id of root inside; nothing where that is the user's own.
+    pub(crate) fn root_of(&self, sandbox: &Sandbox) -> Option<u32> {
+        self.ranges.as_ref().map(|ranges| ranges.range(sandbox.range).base)
+    }
+
     /// Starts a socket maker and returns the engine's end of it.
     pub(crate) fn start_socket_maker(&self, sandbox: &Sandbox) -> Result<OwnedFd> {
         let range = self.ranges.as_ref().map(|ranges| ranges.range(sandbox.range));

@@ -33,6 +33,7 @@ mod sockets;
 mod sys;
 #[path = "../tree.rs"]
 mod tree;
+mod volumes;
 
 use criu::Run;
 use disks::{Demand, Disks};
@@ -46,6 +47,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::{POLLIN, PollFd};
+use volumes::Volumes;
 
 fn main() {
     if let Ok(moment) = std::env::var(hook::MOMENT) {
@@ -84,6 +86,7 @@ struct Warden<'a> {
     /// open yet.
     queued: Vec<Boot>,
     networks: Networks,
+    volumes: Volumes,
     _lock: File,
 }
 
@@ -138,7 +141,18 @@ impl<'a> Warden<'a> {
         send(socket, &Report::Configured(facts), None);
         let (sandboxes, draining, queued) = (Vec::new(), Vec::new(), Vec::new());
         let networks = Networks::new(host.single_id());
-        Ok(Self { socket, signals, host, sandboxes, draining, queued, networks, _lock: lock })
+        let volumes = Volumes::default();
+        Ok(Self {
+            socket,
+            signals,
+            host,
+            sandboxes,
+            draining,
+            queued,
+            networks,
+            volumes,
+            _lock: lock,
+        })
     }
 
     fn serve(&mut self) -> Result<()> {
@@ -158,6 +172,7 @@ impl<'a> Warden<'a> {
             }
             self.drain();
             self.advance_freezes();
+            self.volumes.watch();
             self.sandboxes.iter_mut().filter_map(Sandbox::run_mut).for_each(Run::watch);
             if poll[0].is_readable() {
                 match sys::receive_packet(self.socket, &mut buffer).context("receive a command")? {
@@ -174,7 +189,8 @@ impl<'a> Warden<'a> {
         if !self.draining.is_empty() || is_freezing {
             return Some(DRAIN_STEP_MS);
         }
-        self.sandboxes.iter().any(|sandbox| sandbox.run().is_some()).then_some(RUN_STEP_MS)
+        let is_waiting = self.sandboxes.iter().any(|sandbox| sandbox.run().is_some());
+        (is_waiting || self.volumes.is_busy()).then_some(RUN_STEP_MS)
     }
 
     fn obey(&mut self, command: Command) {
@@ -220,6 +236,16 @@ impl<'a> Warden<'a> {
                     self.report(&Report::Failed { ticket, message: error.to_string() });
                 }
             }
+            Command::MountVolume { ticket, id, path } => {
+                if let Err(error) = self.mount_volume(ticket, &id, &path) {
+                    self.report(&Report::Failed { ticket, message: error.to_string() });
+                }
+            }
+            Command::UnmountVolume { ticket, volume, force } => {
+                if let Some(report) = self.volumes.unmount(volume, force, ticket) {
+                    self.report(&report);
+                }
+            }
         }
     }
 
@@ -259,6 +285,13 @@ impl<'a> Warden<'a> {
             Ok(end) => send(self.socket, &Report::MakesSockets { ticket }, Some(end.as_fd())),
             Err(error) => self.report(&Report::Failed { ticket, message: error.to_string() }),
         }
+    }
+
+    fn mount_volume(&mut self, ticket: u64, id: &str, path: &str) -> Result<()> {
+        let is_it = |sandbox: &&Sandbox| sandbox.id == id && sandbox.is_running();
+        let sandbox = self.sandboxes.iter().find(is_it).ok_or("the sandbox is not running")?;
+        let owner = self.host.root_of(sandbox);
+        self.volumes.mount(self.socket, sandbox, path, owner, ticket)
     }
 
     /// What there is to report after this was done to a sandbox.
@@ -391,6 +424,12 @@ impl<'a> Warden<'a> {
                 self.links_set(done);
                 continue;
             }
+            if let Some(told) = self.volumes.finish(pid) {
+                if let Some((report, fd)) = told {
+                    send(self.socket, &report, fd.as_ref().map(AsFd::as_fd));
+                }
+                continue;
+            }
             let Some(index) = self.sandboxes.iter().position(|sandbox| sandbox.owns(pid)) else {
                 continue;
             };
@@ -409,6 +448,7 @@ impl<'a> Warden<'a> {
             self.networks.end_unused(&self.sandboxes);
             let reports = sandbox.last_reports(status);
             self.host.release(sandbox.range);
+            self.volumes.release(&sandbox.id);
             let deadline = Instant::now() + DRAIN;
             self.draining.push(Draining { sandbox, reports, deadline });
         }
@@ -444,6 +484,7 @@ impl<'a> Warden<'a> {
     }
 
     fn end_everything(&mut self) {
+        self.volumes.end();
         for sandbox in &mut self.sandboxes {
             sandbox.run().inspect(|run| run.kill());
             sandbox.kill();

@@ -71,6 +71,18 @@ pub(crate) enum Command {
         /// Whether the addresses stay its own that it had on those.
         keep_addresses: bool,
     },
+    /// Mounts a filesystem that the engine serves in a running sandbox.
+    MountVolume {
+        ticket: u64,
+        id: String,
+        path: String,
+    },
+    /// Unmounts it; unless forced, only if nobody uses it.
+    UnmountVolume {
+        ticket: u64,
+        volume: u32,
+        force: bool,
+    },
     /// Starts a socket maker in a running sandbox's network.
     MakeSockets {
         ticket: u64,
@@ -156,6 +168,17 @@ pub(crate) enum Report {
     },
     /// Comes with a descriptor: the engine's end of a socket maker.
     MakesSockets {
+        ticket: u64,
+    },
+    /// Comes with a descriptor: what the filesystem is served through. Its files are shown
+    /// as root's where they have this id.
+    VolumeMounted {
+        ticket: u64,
+        volume: u32,
+        owner: u32,
+    },
+    /// Somebody uses what was to be unmounted.
+    VolumeBusy {
         ticket: u64,
     },
     /// A sandbox ended without being asked to.
@@ -272,6 +295,12 @@ impl Command {
                 let writer = writer.u32(u32::try_from(links.len()).unwrap_or(u32::MAX));
                 links.iter().fold(writer, Link::write).finish()
             }
+            Self::MountVolume { ticket, id, path } => {
+                writer.u8(50).u64(*ticket).text(id).text(path).finish()
+            }
+            Self::UnmountVolume { ticket, volume, force } => {
+                writer.u8(51).u64(*ticket).u32(*volume).u8(u8::from(*force)).finish()
+            }
             Self::Freeze { ticket, id } => writer.u8(32).u64(*ticket).text(id).finish(),
             Self::Thaw { ticket, id } => writer.u8(33).u64(*ticket).text(id).finish(),
             Self::CopyDisk { ticket, from, to } => {
@@ -329,6 +358,16 @@ impl Command {
                     .map(|_| Link::read(&mut reader))
                     .collect::<Result<_, _>>()?,
             },
+            50 => Self::MountVolume {
+                ticket: reader.u64()?,
+                id: reader.text()?.to_owned(),
+                path: reader.text()?.to_owned(),
+            },
+            51 => Self::UnmountVolume {
+                ticket: reader.u64()?,
+                volume: reader.u32()?,
+                force: reader.u8()? != 0,
+            },
             32 => Self::Freeze { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             33 => Self::Thaw { ticket: reader.u64()?, id: reader.text()?.to_owned() },
             6 => Self::CopyDisk {
@@ -375,6 +414,10 @@ impl Report {
                 writer.u8(4).text(id).i32(*pid).text(reason).finish()
             }
             Self::MakesSockets { ticket } => writer.u8(5).u64(*ticket).finish(),
+            Self::VolumeMounted { ticket, volume, owner } => {
+                writer.u8(50).u64(*ticket).u32(*volume).u32(*owner).finish()
+            }
+            Self::VolumeBusy { ticket } => writer.u8(51).u64(*ticket).finish(),
         }
     }
 
@@ -402,6 +445,12 @@ impl Report {
                 reason: reader.text()?.to_owned(),
             },
             5 => Self::MakesSockets { ticket: reader.u64()? },
+            50 => Self::VolumeMounted {
+                ticket: reader.u64()?,
+                volume: reader.u32()?,
+                owner: reader.u32()?,
+            },
+            51 => Self::VolumeBusy { ticket: reader.u64()? },
             _ => return Err(Malformed),
         };
         reader.finish().map(|()| report)
@@ -463,6 +512,8 @@ mod tests {
                     interface: "net0".into(),
                 }],
             },
+            Command::MountVolume { ticket: 9, id: "sb-1".into(), path: "/mnt".into() },
+            Command::UnmountVolume { ticket: 9, volume: 3, force: true },
             Command::Freeze { ticket: 9, id: "sb-1".into() },
             Command::Thaw { ticket: 10, id: "sb-1".into() },
         ] {
@@ -488,6 +539,8 @@ mod tests {
             Report::Booted { ticket: 1, pid: 42 },
             Report::Failed { ticket: 2, message: "no".into() },
             Report::MakesSockets { ticket: 4 },
+            Report::VolumeMounted { ticket: 4, volume: 3, owner: 7 },
+            Report::VolumeBusy { ticket: 4 },
             Report::Frozen { ticket: 4 },
             Report::Thawed { ticket: 5 },
             Report::Done { ticket: 3 },

@@ -147,7 +147,7 @@ async fn what_does_not_exist_and_what_cannot_be_done_are_different() {
     let rig = Rig::new().await;
     for (request, status, field) in [
         (json!({"networks": [{"id": "mesh"}]}), 404, "networks"),
-        (json!({"disks": [{"disk_id": "d", "mount_path": "/mnt"}]}), 404, "disks"),
+        (json!({"disks": [{"disk_id": "d", "mount_path": "/mnt"}]}), 404, "disk_id"),
         (json!({"egress": ["api.example.org:443"]}), 501, "egress"),
         (json!({"egress": ["*", "api.example.org"]}), 501, "egress"),
         (json!({"disk_mib": 299}), 400, "disk_mib"),

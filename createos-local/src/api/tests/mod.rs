@@ -14,6 +14,7 @@ mod processes;
 mod recovery;
 mod rig;
 mod routes;
+mod s3_disks;
 mod self_signal;
 mod settings;
 mod templates;

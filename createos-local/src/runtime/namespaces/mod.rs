@@ -26,6 +26,7 @@ mod tests_memory;
 mod tests_sockets;
 mod transfer;
 mod usage;
+mod volumes;
 mod warden;
 
 use std::collections::HashMap;
@@ -50,6 +51,7 @@ use self::criu::Criu;
 pub(crate) use self::networks::NETWORKS_REMEDY;
 use self::storage::Storage;
 pub(crate) use self::transfer::PATH;
+pub(crate) use self::volumes::NO_FUSE;
 use self::warden::{Event, Init, Warden};
 use super::{
     BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
@@ -79,6 +81,7 @@ pub(crate) struct Namespaces {
     restart: Restart,
     facts: Facts,
     criu: Criu,
+    volumes: volumes::Volumes,
     deaths: Mutex<Option<mpsc::UnboundedReceiver<Died>>>,
 }
 
@@ -161,6 +164,7 @@ impl Namespaces {
             },
             facts,
             criu: Criu::default(),
+            volumes: volumes::Volumes::default(),
             deaths: Mutex::new(Some(deaths)),
         })
     }
@@ -253,6 +257,7 @@ impl Namespaces {
     }
 
     async fn stop_machine(&self, id: &SandboxId, discard: bool) -> Result<(), RuntimeError> {
+        self.end_volumes(id).await;
         // Out of the books first: an end that was asked for is no death.
         self.state.running().remove(id);
         // The lock must not be held while waiting: boots and the shutdown need it.
@@ -405,6 +410,7 @@ impl Runtime for Namespaces {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         async move {
+            self.save_volumes().await;
             let end = async {
                 let Some(warden) = self.warden.lock().await.take() else { return };
                 let ended = self.state.ended.notified();

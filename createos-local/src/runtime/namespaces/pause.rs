@@ -19,8 +19,9 @@ impl Namespaces {
             self.stop_machine(id, false).await?;
             return Ok(Saved::Files);
         }
+        let volumes = self.volumes_of(id);
         match self.trial().await {
-            Ok(_) => {
+            Ok(_) if self.lay_volumes_down(id).await => {
                 // A saved network has no cables to others that live on.
                 self.unplug(id, &init).await?;
                 match self.dump(id).await {
@@ -28,7 +29,9 @@ impl Namespaces {
                     Err(error) => tracing::info!(sandbox = %id, %error, "paused in memory instead"),
                 }
                 self.plug_in_again(id, &init).await?;
+                self.take_up(id, volumes).await;
             }
+            Ok(_) => tracing::info!(sandbox = %id, "paused in memory: it uses an S3 disk"),
             Err(error) => tracing::info!(sandbox = %id, %error, "paused in memory instead"),
         }
         self.warden().await?.freeze(id.as_str()).await?;

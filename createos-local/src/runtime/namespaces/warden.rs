@@ -100,6 +100,17 @@ enum Given {
     Nothing,
     Init(Init),
     SocketMaker(OwnedFd),
+    Volume(Volume),
+    Busy,
+}
+
+/// A filesystem that is mounted in a sandbox and waits for the engine to serve it.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    pub(crate) number: u32,
+    /// The id that files must have to be root's inside.
+    pub(crate) owner: u32,
+    pub(crate) device: OwnedFd,
 }
 
 /// A running warden. Dropping the last handle ends it and every sandbox.
@@ -182,6 +193,10 @@ impl Warden {
         Ok(Self { shared, next_ticket: AtomicU64::new(1), facts })
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.shared.waiting().gone
     }
@@ -238,6 +253,32 @@ impl Warden {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let set = Command::SetLinks { ticket, id: id.to_owned(), links, keep_addresses };
         self.ask(ticket, set).await.map(drop)
+    }
+
+    /// Mounts a filesystem in a running sandbox. Whoever looks into it waits until it is
+    /// served.
+    pub(crate) async fn mount_volume(&self, id: &str, path: &str) -> Result<Volume, RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let (id, path) = (id.to_owned(), path.to_owned());
+        match self.ask(ticket, Command::MountVolume { ticket, id, path }).await? {
+            Given::Volume(volume) => Ok(volume),
+            _ => Err(no_descriptor("mount")),
+        }
+    }
+
+    /// Unmounts it; `false` when somebody uses it, and it was not forced.
+    pub(crate) async fn unmount_volume(
+        &self,
+        volume: u32,
+        force: bool,
+    ) -> Result<bool, RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let unmount = Command::UnmountVolume { ticket, volume, force };
+        match self.ask(ticket, unmount).await {
+            // With the warden, all its mounts ended.
+            _ if self.is_gone() => Ok(true),
+            answer => answer.map(|given| !matches!(given, Given::Busy)),
+        }
     }
 
     /// Makes every process of a sandbox stand still.
@@ -348,6 +389,12 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
             Report::MakesSockets { ticket } => {
                 (ticket, Ok(fd.map_or(Given::Nothing, Given::SocketMaker)))
             }
+            Report::VolumeMounted { ticket, volume, owner } => {
+                let given =
+                    fd.map(|device| Given::Volume(Volume { number: volume, owner, device }));
+                (ticket, Ok(given.unwrap_or(Given::Nothing)))
+            }
+            Report::VolumeBusy { ticket } => (ticket, Ok(Given::Busy)),
             Report::Done { ticket } | Report::Frozen { ticket } | Report::Thawed { ticket } => {
                 (ticket, Ok(Given::Nothing))
             }
