@@ -1,6 +1,6 @@
 //! What can be asked for: shapes (api.md 10.1) and root filesystems (10.2).
 
-use crate::runtime::Limits;
+use crate::runtime::{DESKTOP_ROOTFS, HOST_ROOTFS, Limits};
 
 /// Disk size of every shape.
 pub(crate) const DISK_MIB: u64 = 10_240;
@@ -67,12 +67,31 @@ pub(crate) struct Rootfs {
 #[derive(Debug, Clone)]
 pub(crate) struct Catalog {
     rootfs: Vec<Rootfs>,
+    /// Why there is no root filesystem with a desktop, where there is none.
+    no_desktop: Option<String>,
 }
 
 impl Catalog {
     /// A catalog of these root filesystems; the first is the default.
     pub(crate) fn new(rootfs: Vec<Rootfs>) -> Self {
-        Self { rootfs }
+        Self { rootfs, no_desktop: None }
+    }
+
+    /// Adds the root filesystem with a desktop, or why it is not there.
+    pub(crate) fn with_desktop(mut self, desktop: Result<(), String>) -> Self {
+        match desktop {
+            Ok(()) => self.rootfs.push(Rootfs {
+                name: DESKTOP_ROOTFS.to_owned(),
+                description: format!("{HOST_ROOTFS} with a desktop to look at and to use"),
+            }),
+            Err(why) => self.no_desktop = Some(why),
+        }
+        self
+    }
+
+    /// Why this machine does not have a root filesystem that others have.
+    pub(crate) fn missing_rootfs(&self, name: &str) -> Option<&str> {
+        self.no_desktop.as_deref().filter(|_| name == DESKTOP_ROOTFS)
     }
 
     pub(crate) fn shapes(&self) -> &'static [Shape] {

@@ -7,14 +7,17 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use createos_sdk::SandboxId;
 use futures::StreamExt;
 
+use crate::core::try_desktop;
 use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
-    BootSpec, CRIU_REMEDY, ExecEvent, ExecSpec, HOST_ROOTFS, Limits, NETWORKS_REMEDY,
-    NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, Runtime, RuntimeError, Saved,
+    BootSpec, CRIU_REMEDY, DESKTOP_REMEDY, DESKTOP_ROOTFS, ExecEvent, ExecSpec, HOST_ROOTFS,
+    Limits, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, Runtime, RuntimeError,
+    Saved, desktop_programs,
 };
 
 /// How well this machine provides something.
@@ -270,12 +273,13 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         Err(error) => missing("s3_disks", format!("cannot be mounted: {error}"), NO_FUSE),
     };
     let snapshots = snapshots(runtime, &spec).await;
+    let desktop = desktop(runtime, &id).await;
     let removed = runtime.remove(&id).await;
     let mut items = match looked {
         Ok(items) => items,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
-    items.extend([networks, volumes, snapshots]);
+    items.extend([networks, volumes, snapshots, desktop]);
     let millis = boot.spawn.as_secs_f64() * 1000.0;
     items.push(match removed {
         Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),
@@ -333,6 +337,26 @@ async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, 
         "use the hosted control plane where a sandbox needs the internet",
     );
     Ok(vec![filtered, bounding, rootfs, network])
+}
+
+/// Starts a desktop.
+async fn desktop(runtime: &Namespaces, id: &SandboxId) -> Item {
+    const NAME: &str = "desktop";
+    if let Err(programs) = desktop_programs() {
+        return missing(
+            NAME,
+            format!("{DESKTOP_ROOTFS} is not offered: {programs}"),
+            DESKTOP_REMEDY,
+        );
+    }
+    let began = Instant::now();
+    match try_desktop(runtime, id).await {
+        Ok(()) => {
+            let seconds = began.elapsed().as_secs_f64();
+            Item::ok(NAME, format!("{DESKTOP_ROOTFS} came up in {seconds:.1} s"))
+        }
+        Err(error) => missing(NAME, format!("a desktop does not start: {error}"), DESKTOP_REMEDY),
+    }
 }
 
 /// Pauses and resumes a sandbox in which something runs.

@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, Rootfs};
 use crate::core::{BuildLimits, Core, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
-use crate::runtime::{HOST_ROOTFS, Namespaces, Runtime};
+use crate::runtime::{DESKTOP_REMEDY, HOST_ROOTFS, Namespaces, Runtime, desktop_programs};
 use crate::store::{Store, StoreError};
 
 const DATABASE: &str = "state.db";
@@ -258,14 +258,14 @@ impl EngineBuilder {
         let store = Store::open(&database).await.map_err(|error| state_error(error, &database))?;
         let place =
             Place { dir: dir.path().to_owned(), shared_cache: dir.shared_cache(), criu: self.criu };
-        let Machine { runtime, rootfs } = match machine(place).await {
+        let Machine { runtime, rootfs, desktop } = match machine(place).await {
             Ok(machine) => machine,
             Err(error) => {
                 store.close().await;
                 return Err(error);
             }
         };
-        let catalog = Catalog::new(rootfs);
+        let catalog = Catalog::new(rootfs).with_desktop(desktop);
         let started = Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await;
         let (core, guests) = match started {
             Ok(started) => started,
@@ -310,6 +310,8 @@ pub(crate) struct Place {
 pub(crate) struct Machine {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) rootfs: Vec<Rootfs>,
+    /// Whether it has the programs of a desktop, or what to do about it.
+    pub(crate) desktop: Result<(), String>,
 }
 
 /// A server that is up.
@@ -348,7 +350,8 @@ async fn namespaces(place: Place) -> Result<Machine, EngineError> {
         name: HOST_ROOTFS.to_owned(),
         description: "this machine's own /usr, read-only, with a writable layer per sandbox".into(),
     }];
-    Ok(Machine { runtime: Arc::new(runtime), rootfs })
+    let desktop = desktop_programs().map_err(|missing| format!("{missing}; {DESKTOP_REMEDY}"));
+    Ok(Machine { runtime: Arc::new(runtime), rootfs, desktop })
 }
 
 /// Raises the limit of open files as far as it goes, and returns for how many connections into

@@ -41,6 +41,7 @@ mod store;
 mod tree;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
+mod x11;
 
 pub use crate::core::BuildLimits;
 pub use crate::data_dir::default_data_dir;

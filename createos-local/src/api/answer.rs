@@ -74,6 +74,12 @@ impl From<CoreError> for Fail {
                 Self::field(field, message).with_field(StatusCode::NOT_IMPLEMENTED)
             }
             CoreError::Conflict(_) => Self::new(StatusCode::CONFLICT, message),
+            CoreError::Desktop(_) => {
+                let mut fail = Self::new(StatusCode::CONFLICT, message);
+                // Clients compare this text (api.md 5.5).
+                fail.body.data = FailureData::Text("desktop_unavailable".to_owned());
+                fail
+            }
             CoreError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, message),
             CoreError::Refused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, message),
             CoreError::Busy { retry_seconds, .. } => {

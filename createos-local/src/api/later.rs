@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{MethodFilter, MethodRouter, any, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::Front;
 use super::answer::Fail;
@@ -56,10 +56,6 @@ fn sandbox_settings() -> Router<Front> {
     Router::new()
         .route(&path("/egress"), of_sandbox(PUT, "changing outbound rules"))
         .route(&path("/bandwidth/recharge"), of_sandbox(POST, "recharging bandwidth"))
-        .route(
-            &path("/computer/{*rest}"),
-            any(|front, id, body| refuse_for(front, id, body, "a desktop")),
-        )
 }
 
 fn account() -> Router<Front> {

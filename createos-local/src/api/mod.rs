@@ -4,6 +4,7 @@ mod access_token;
 mod answer;
 mod body;
 mod catalog;
+mod computer;
 mod devices;
 mod exec;
 mod files;
@@ -108,6 +109,7 @@ fn router(front: Front) -> Router {
         .merge(process_routes())
         .merge(network_routes())
         .merge(device_routes())
+        .merge(computer::router())
         .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)

@@ -66,7 +66,7 @@ impl<S: Sync> FromRequestParts<S> for Segment {
     }
 }
 
-async fn segment(parts: &mut Parts, wanted: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) async fn segment(parts: &mut Parts, wanted: impl Fn(&str) -> bool) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
     params.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.to_owned())
 }

@@ -1,9 +1,10 @@
 //! Records as the wire shows them (api.md 4.0, 4.1).
 
+use std::num::NonZeroU16;
 use std::time::{Duration, SystemTime};
 
-use createos_sdk::Timestamp;
 use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
+use createos_sdk::{SandboxId, Timestamp};
 
 use super::{Front, ingress};
 use crate::core::{CoreError, State};
@@ -51,6 +52,12 @@ impl Front {
         let published = sandbox.spec.ingress_enabled && !sandbox.state.is_terminal();
         let port = self.0.ingress.filter(|_| published)?;
         Some(ingress::url_template(sandbox.id(), port))
+    }
+
+    /// Where visitors find a port of a published sandbox.
+    pub(super) fn url_of_port(&self, id: &SandboxId, port: NonZeroU16) -> Option<String> {
+        let template = ingress::url_template(id, self.0.ingress?);
+        Some(template.replace("<port>", &port.to_string()))
     }
 
     /// Whether ports can be published, where a request asks for it.

@@ -74,6 +74,7 @@ impl Core {
                     Ok(Some(running)) => {
                         self.begin_idle_time(&running);
                         self.try_install_ssh_pubkeys(&running).await;
+                        self.begin_desktop(&running, &self.inner.slots.get(id));
                         return Ok(running);
                     }
                     // A destroy came in between and waits for the lock; the rest is its work.

@@ -24,6 +24,9 @@ pub(crate) enum CoreError {
     /// The sandbox is in the wrong state, or the name is taken.
     #[error("{0}")]
     Conflict(String),
+    /// The desktop is still starting, or an action on it failed.
+    #[error("desktop_unavailable: {0}")]
+    Desktop(String),
     /// The file is larger than a transfer may be.
     #[error("{0}")]
     TooLarge(String),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fake_processes::Table;
@@ -40,6 +40,8 @@ pub(crate) struct Fake {
     pub(crate) fork_error: Mutex<Option<String>>,
     /// Whether sizes of disks are enforced.
     pub(crate) disks_limited: Mutex<bool>,
+    /// Whether the engine starts with the root filesystem of a desktop.
+    pub(crate) has_desktop: std::sync::atomic::AtomicBool,
     /// Sizes that disks were grown to.
     pub(crate) resized: Mutex<Vec<u64>>,
     /// While set, removals fail.
@@ -55,6 +57,8 @@ pub(crate) struct Fake {
     died: Mutex<Option<mpsc::UnboundedSender<Died>>>,
     /// What connecting to an address inside leads to; anything else is closed.
     pub(crate) ports: Mutex<HashMap<SocketAddr, Port>>,
+    /// What connecting to a socket inside leads to: one of the test's.
+    pub(crate) sockets: Mutex<HashMap<String, std::path::PathBuf>>,
     /// Where the engine's listeners inside really are.
     pub(crate) listening: Mutex<HashMap<(SandboxId, u16), SocketAddr>>,
     /// The private networks that each was put on.
@@ -96,6 +100,7 @@ impl Fake {
             resume_error: Mutex::default(),
             fork_error: Mutex::default(),
             disks_limited: Mutex::new(true),
+            has_desktop: std::sync::atomic::AtomicBool::new(false),
             resized: Mutex::default(),
             remove_error: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
@@ -104,6 +109,7 @@ impl Fake {
             usages: AtomicUsize::new(0),
             died: Mutex::default(),
             ports: Mutex::default(),
+            sockets: Mutex::default(),
             listening: Mutex::default(),
             links: Mutex::default(),
             link_error: Mutex::default(),
@@ -355,6 +361,19 @@ impl Runtime for Arc<Fake> {
         })
     }
 
+    fn connect_unix<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<UnixStream, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let real = self.sockets.lock().unwrap().get(path).cloned();
+            let real = real.ok_or_else(|| RuntimeError::NoSuchFile(path.to_owned()))?;
+            UnixStream::connect(real).await.map_err(|_| RuntimeError::PortClosed)
+        })
+    }
+
     fn listen<'a>(
         &'a self,
         id: &'a SandboxId,
@@ -476,6 +495,8 @@ fn script(
         "flood" => stream::repeat_with(move || out(vec![b'x'; 64 << 10])).boxed(),
         "lose" => stream::iter([out(b"part".to_vec()), Err(lost())]).boxed(),
         "vanish" => stream::iter([out(b"part".to_vec())]).boxed(),
+        // The session of a desktop, which comes up by itself here.
+        "bash" => stream::iter([exit(0)]).boxed(),
         "crowded" => return Err(RuntimeError::Refused("too many processes".to_owned())),
         name => {
             let message = format!("{name}: no such program");

@@ -104,7 +104,7 @@ impl Live {
         Ok(Connection { stream, hold: Hold { life: self.life, _room: room, visit: None } })
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, CoreError> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> Result<TcpStream, CoreError> {
         let core = &self.core.inner;
         let (port, limit) = (address.port(), core.tuning.connect_limit);
         let connecting = tokio::time::timeout(limit, core.runtime.connect(self.id(), address));

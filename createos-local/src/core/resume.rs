@@ -67,6 +67,7 @@ impl Core {
                 if let Some(running) = store.change(id, &from, State::Running, resumed).await? {
                     self.begin_idle_time(&running);
                     self.try_install_ssh_pubkeys(&running).await;
+                    self.begin_desktop(&running, slot);
                 }
                 Ok(())
             }

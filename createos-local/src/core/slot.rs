@@ -25,6 +25,7 @@ pub(super) struct Slot {
     /// Room for visitors. They need no key, so they could be any number.
     pub(super) visits: Arc<Semaphore>,
     ingress: Mutex<CancellationToken>,
+    pub(super) desktop: super::desktop::Memory,
 }
 
 impl Default for Slot {
@@ -35,6 +36,7 @@ impl Default for Slot {
             activity: Activity::default(),
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
             ingress: Mutex::default(),
+            desktop: Default::default(),
         }
     }
 }

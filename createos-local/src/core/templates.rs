@@ -136,6 +136,9 @@ impl Core {
         if self.inner.catalog.has_rootfs(rootfs) {
             return Ok(Some((Origin::Host, ImageConfig::default())));
         }
+        if let Some(missing) = self.inner.catalog.missing_rootfs(rootfs) {
+            return Err(CoreError::NotAvailable { field: "rootfs", message: missing.to_owned() });
+        }
         if let Some(image) = self.image(rootfs).await? {
             return Ok(Some((Origin::Image(image.name), image.config)));
         }

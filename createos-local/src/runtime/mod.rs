@@ -3,11 +3,13 @@
 //! The core knows sandboxes as records and states; a [`Runtime`] knows them as
 //! processes and files. Nothing here knows HTTP.
 
+mod desktop;
 mod disks;
 mod image;
 mod namespaces;
 mod process;
 
+pub(crate) use self::desktop::{DESKTOP_REMEDY, desktop_programs};
 pub(crate) use self::disks::*;
 pub(crate) use self::image::*;
 pub(crate) use self::namespaces::{
@@ -23,12 +25,14 @@ use bytes::Bytes;
 use createos_sdk::SandboxId;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::network_protocol::Link;
 
 /// The root filesystem that every machine has: its own `/usr` and a curated `/etc`.
 pub(crate) const HOST_ROOTFS: &str = "devbox:1";
+/// The same where it has the programs of a desktop, which starts in its sandboxes.
+pub(crate) const DESKTOP_ROOTFS: &str = "desktop:1";
 
 /// Everything a runtime must know to boot a sandbox, first time or again.
 #[derive(Debug, Clone)]
@@ -224,6 +228,15 @@ pub(crate) trait Runtime: Disks + Images + Processes + Send + Sync + 'static {
         id: &'a SandboxId,
         address: SocketAddr,
     ) -> BoxFuture<'a, Result<TcpStream, RuntimeError>>;
+
+    /// Connects to a socket that lies at an absolute path inside, and to nothing outside.
+    /// Where none is it is `RuntimeError::NoSuchFile`, and where nobody listens any more
+    /// `RuntimeError::PortClosed`.
+    fn connect_unix<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<UnixStream, RuntimeError>>;
 
     /// Listens on a port of the sandbox's 127.0.0.1.
     fn listen<'a>(

@@ -1,6 +1,7 @@
 //! The front over real sockets, with a scripted machine behind it.
 
 mod access_token;
+mod computer;
 mod create;
 mod devices;
 mod exec;

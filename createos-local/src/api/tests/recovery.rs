@@ -15,7 +15,10 @@ use crate::error::EngineError;
 use crate::runtime::Saved;
 
 async fn start(builder: EngineBuilder) -> Result<Engine, EngineError> {
-    let machine = async |_| Ok(Machine { runtime: Arc::new(Fake::new()), rootfs: Vec::new() });
+    let machine = async |_| {
+        let runtime = Arc::new(Fake::new());
+        Ok(Machine { runtime, rootfs: Vec::new(), desktop: Err("none".to_owned()) })
+    };
     builder.start_with(Tuning::default(), machine).await
 }
 

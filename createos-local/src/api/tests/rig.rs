@@ -1,6 +1,7 @@
 //! An engine for one test, and a client that checks what every answer must have.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -71,11 +72,22 @@ impl Rig {
         Self::on(dir, Fake::new(), tuning).await
     }
 
+    /// On a machine that has the programs of a desktop.
+    pub(super) async fn with_desktop() -> Self {
+        let fake = Fake::new();
+        fake.has_desktop.store(true, Ordering::SeqCst);
+        Self::on(tempfile::tempdir().unwrap(), fake, Tuning::default()).await
+    }
+
     async fn on(dir: TempDir, fake: Arc<Fake>, tuning: Tuning) -> Self {
         let runtime = Arc::new(Arc::clone(&fake));
         let rootfs =
             vec![Rootfs { name: "devbox:1".to_owned(), description: "scripted".to_owned() }];
-        let machine = async |_| Ok(Machine { runtime, rootfs });
+        let desktop = match fake.has_desktop.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err("no programs of a desktop; get some".to_owned()),
+        };
+        let machine = async |_| Ok(Machine { runtime, rootfs, desktop });
         let builder = Engine::builder().data_dir(dir.path()).api_key(KEY);
         let engine = builder.start_with(tuning, machine).await.unwrap();
         Self { engine, fake, dir, tuning }
@@ -197,7 +209,12 @@ fn check(reply: &Reply) {
     assert!(!reply.headers.contains_key("access-control-allow-origin"), "{reply:?}");
     let kind = reply.headers.get("content-type").unwrap().to_str().unwrap();
     if kind != "application/json" {
-        let raw = ["application/x-ndjson", "application/octet-stream", "text/plain; charset=utf-8"];
+        let raw = [
+            "application/x-ndjson",
+            "application/octet-stream",
+            "text/plain; charset=utf-8",
+            "image/png",
+        ];
         assert!(raw.contains(&kind), "{kind}");
         assert_eq!(reply.status, 200);
         return;

@@ -136,13 +136,8 @@ async fn unknown_routes_and_wrong_methods() {
 const LATER: &[(&str, &str)] = &[
     ("PUT", "/egress"),
     ("POST", "/bandwidth/recharge"),
-    ("GET", "/computer/screenshot"),
-    ("PUT", "/computer/clipboard"),
-    ("POST", "/computer/mouse/click"),
-    ("DELETE", "/computer/windows/7"),
     ("GET", "/v1/metrics"),
     ("GET", "/v1/metrics/timeseries"),
-    ("GET", "/computer/screens/screen%2D0/connect"),
 ];
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode};
 
 /// Raised when what is built below changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const DIRECTORIES: [(&str, u32); 25] = [
     (".cos", 0o755),
@@ -50,6 +50,7 @@ const LINKS_INTO_USR: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx
 /// secrets by its purpose; what could (shadow, ssh, sudoers, machine-id, private
 /// keys, package credentials, proxies) is not here.
 const ETC: &[&str] = &[
+    "X11/app-defaults",
     "alternatives",
     "apt/sources.list",
     "apt/sources.list.d",
@@ -58,6 +59,7 @@ const ETC: &[&str] = &[
     "bash_completion.d",
     "ca-certificates",
     "ca-certificates.conf",
+    "chromium.d",
     "debconf.conf",
     "debian_version",
     "deluser.conf",
@@ -102,6 +104,7 @@ const ETC: &[&str] = &[
     "timezone",
     "vim",
     "xattr.conf",
+    "xdg/openbox",
 ];
 
 /// Where a base lies, relative to the data directory. It holds `fs`, and `usr`, a layer

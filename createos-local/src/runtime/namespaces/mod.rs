@@ -25,6 +25,7 @@ mod tests_memory;
 #[cfg(test)]
 mod tests_sockets;
 mod transfer;
+mod unix_sockets;
 mod usage;
 mod volumes;
 mod warden;
@@ -42,7 +43,7 @@ use std::time::{Duration, Instant};
 use createos_sdk::SandboxId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use self::chain::Base;
@@ -351,6 +352,14 @@ impl Runtime for Namespaces {
         address: SocketAddr,
     ) -> BoxFuture<'a, Result<TcpStream, RuntimeError>> {
         self.connect_inside(id, address).boxed()
+    }
+
+    fn connect_unix<'a>(
+        &'a self,
+        id: &'a SandboxId,
+        path: &'a str,
+    ) -> BoxFuture<'a, Result<UnixStream, RuntimeError>> {
+        async move { unix_sockets::connect(self.init_of(id)?, path).await }.boxed()
     }
 
     fn listen<'a>(
