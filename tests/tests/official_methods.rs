@@ -1,7 +1,7 @@
 //! The rest of the official crate's methods against our engine: settings, ports, and a plain
 //! refusal for each feature that this engine does not have.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use createos::{
     Client, ComputerScreenOptions, CreateSandboxRequest, Error, ExecOptions, GetTemplateOptions,
@@ -133,6 +133,41 @@ async fn what_is_not_built_says_so() {
 
     assert_eq!(refused(sandbox.set_egress(vec!["example.org".into()]).await), missing);
     assert_eq!(refused(sandbox.recharge_bandwidth(1 << 30).await), missing);
-    assert_eq!(refused(sandbox.computer().screen(ComputerScreenOptions::default()).await), missing);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_desktop_is_seen_and_used() {
+    let (engine, client, without) = start().await;
+    let options = ComputerScreenOptions::default;
+    assert_eq!(refused(without.computer().screen(options()).await), 501);
+    let request = CreateSandboxRequest {
+        shape: "s-1vcpu-1gb".into(),
+        rootfs: Some("desktop:1".into()),
+        ..Default::default()
+    };
+    let sandbox = client.create_sandbox(request).await.expect("create");
+    let computer = sandbox.computer();
+    let limit = Instant::now() + Duration::from_secs(60);
+    let size = loop {
+        match computer.screen(options()).await {
+            Ok(size) => break size,
+            Err(Error::Api(error)) if matches!(error.status.as_u16(), 404 | 409) => {
+                assert!(Instant::now() < limit, "the desktop does not come up: {error:?}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((size.width, size.height), (1280, 800));
+    computer.keyboard().press(vec!["ctrl".into(), "l".into()], options()).await.expect("press");
+    computer.set_clipboard("copied", options()).await.expect("copy");
+    assert_eq!(computer.clipboard(options()).await.expect("clipboard").text, "copied");
+    assert!(computer.windows().list(Default::default()).await.expect("windows").is_empty());
+    assert_eq!(refused(computer.windows().focus("0x7", options()).await), 404);
+    let screens = computer.screens().list().await.expect("screens");
+    assert_eq!((screens.len(), screens[0].novnc_port), (1, 6080));
+    let picture = computer.screenshot(Default::default()).await.expect("screenshot");
+    assert!(picture.bytes().await.expect("bytes").starts_with(b"\x89PNG"));
     engine.shutdown().await;
 }
