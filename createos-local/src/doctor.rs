@@ -16,8 +16,8 @@ use crate::core::try_desktop;
 use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
     BootSpec, CRIU_REMEDY, DESKTOP_REMEDY, DESKTOP_ROOTFS, ExecEvent, ExecSpec, HOST_ROOTFS,
-    Limits, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, Runtime, RuntimeError,
-    Saved, desktop_programs,
+    Limits, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT, Namespaces, Runtime,
+    RuntimeError, Saved, desktop_programs,
 };
 
 /// How well this machine provides something.
@@ -329,13 +329,15 @@ async fn look_around(runtime: &Namespaces, id: &SandboxId) -> Result<Vec<Item>, 
         "rootfs",
         format!("{HOST_ROOTFS} from this machine's /usr, with {}", tools.trim()),
     );
-    let network = Item::flawed(
-        "network",
-        Status::Degraded,
-        "each sandbox has a network of its own, without a way out: this version of the local \
-         engine does not connect it to others",
-        "use the hosted control plane where a sandbox needs the internet",
-    );
+    let network = match runtime.no_way_out() {
+        None => {
+            Item::ok("network", "TCP, UDP and names: what leaves a sandbox, the engine carries")
+        }
+        Some(reason) => {
+            let detail = format!("sandboxes have no way out, and no rules for one: {reason}");
+            Item::flawed("network", Status::Degraded, detail, NO_WAY_OUT)
+        }
+    };
     Ok(vec![filtered, bounding, rootfs, network])
 }
 

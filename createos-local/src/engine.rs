@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Front, HostRules, Server};
 use crate::auth::ApiKey;
 use crate::catalog::{Catalog, Rootfs};
-use crate::core::{BuildLimits, Core, Tuning};
+use crate::core::{BuildLimits, Core, Neighbourhood, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
 use crate::runtime::{DESKTOP_REMEDY, HOST_ROOTFS, Namespaces, Runtime, desktop_programs};
@@ -125,6 +125,7 @@ pub struct EngineBuilder {
     allow_nesting: bool,
     criu: Option<PathBuf>,
     build_limits: BuildLimits,
+    name_servers: Vec<SocketAddr>,
 }
 
 impl EngineBuilder {
@@ -197,6 +198,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Asks this DNS server for the names that sandboxes look up; call it again for more. By
+    /// default that is done as this machine does it, by its `/etc/resolv.conf` and `/etc/hosts`.
+    pub fn name_server(mut self, server: SocketAddr) -> Self {
+        self.name_servers.push(server);
+        self
+    }
+
     /// Starts the engine: takes the data directory, cleans up what an earlier engine left
     /// behind, and serves.
     ///
@@ -266,7 +274,12 @@ impl EngineBuilder {
             }
         };
         let catalog = Catalog::new(rootfs).with_desktop(desktop);
-        let started = Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning).await;
+        let neighbourhood = Neighbourhood {
+            name_servers: self.name_servers,
+            api: addrs.iter().map(SocketAddr::port).collect(),
+        };
+        let started =
+            Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning, neighbourhood).await;
         let (core, guests) = match started {
             Ok(started) => started,
             Err(error) => {

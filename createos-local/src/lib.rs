@@ -30,6 +30,7 @@ mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
 mod images;
+mod net;
 #[path = "warden/network_protocol.rs"]
 mod network_protocol;
 mod relay;

@@ -32,10 +32,46 @@ impl From<TcpStream> for Side {
     }
 }
 
+/// Asked for every piece that is carried, before it goes on.
+pub(crate) trait Toll: Sync {
+    fn pass(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+}
+
+/// Nothing to pay.
+struct Free;
+
+impl Toll for Free {
+    async fn pass(&self, _: usize) {}
+}
+
 /// Returns when both directions have ended. The end of one is passed on and leaves the other
 /// open. On an error, or dropped before its end, neither side was told; see [`reset`].
 pub(crate) async fn relay(a: &Side, b: &Side) -> io::Result<()> {
-    tokio::try_join!(pump(a, &b.stream), pump(b, &a.stream)).map(drop)
+    let there = async {
+        write_all(&b.stream, &a.early).await?;
+        pump(&a.stream, &b.stream, &Free).await
+    };
+    let back = async {
+        write_all(&a.stream, &b.early).await?;
+        pump(&b.stream, &a.stream, &Free).await
+    };
+    tokio::try_join!(there, back).map(drop)
+}
+
+/// The same, with a toll in each direction. What comes from `a` begins with what `begin`
+/// says, and waits for it; what comes from `b` does not.
+pub(crate) async fn relay_after(
+    begin: impl Future<Output = io::Result<Bytes>>,
+    a: &TcpStream,
+    b: &TcpStream,
+    there: &impl Toll,
+    back: &impl Toll,
+) -> io::Result<()> {
+    let there = async {
+        write_all(b, &begin.await?).await?;
+        pump(a, b, there).await
+    };
+    tokio::try_join!(there, pump(b, a, back)).map(drop)
 }
 
 /// Closes a connection so that its peer does not take what it has for the whole.
@@ -45,8 +81,7 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn pump(Side { stream: from, early }: &Side, to: &TcpStream) -> io::Result<()> {
-    write_all(to, early).await?;
+async fn pump(from: &TcpStream, to: &TcpStream, toll: &impl Toll) -> io::Result<()> {
     loop {
         tokio::select! {
             ready = from.readable() => ready?,
@@ -60,7 +95,10 @@ async fn pump(Side { stream: from, early }: &Side, to: &TcpStream) -> io::Result
             buffer.bytes.clear();
             match from.try_read_buf(&mut buffer.bytes) {
                 Ok(0) => return Ok(rustix::net::shutdown(to, Shutdown::Write)?),
-                Ok(_) => write_all(to, &buffer.bytes).await?,
+                Ok(read) => {
+                    toll.pass(read).await;
+                    write_all(to, &buffer.bytes).await?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

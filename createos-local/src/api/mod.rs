@@ -6,6 +6,7 @@ mod body;
 mod catalog;
 mod computer;
 mod devices;
+mod egress;
 mod exec;
 mod files;
 mod guard;
@@ -95,8 +96,9 @@ fn router(front: Front) -> Router {
         .route("/v1/sandboxes/{id}/fork", post(sandboxes::fork))
         .route("/v1/sandboxes/{id}/exec", post(exec::exec))
         .route("/v1/sandboxes/{id}/files", put(files::upload).get(files::download))
-        .route("/v1/sandboxes/{id}/egress", get(settings::egress))
-        .route("/v1/sandboxes/{id}/bandwidth", get(settings::bandwidth))
+        .route("/v1/sandboxes/{id}/egress", get(egress::get).put(egress::set))
+        .route("/v1/sandboxes/{id}/bandwidth", get(egress::bandwidth))
+        .route("/v1/sandboxes/{id}/bandwidth/recharge", post(egress::recharge))
         .route(
             "/v1/sandboxes/{id}/access-token",
             get(access_token::get).post(access_token::create).delete(access_token::revoke),

@@ -1,18 +1,16 @@
-//! What a sandbox is set to: ports, keys, sizes, egress, bandwidth (api.md 4.4, 4.9, 4.10, 4.14, 4.15).
+//! What a sandbox is set to: ports, keys, sizes (api.md 4.4, 4.9, 4.10).
 
 use axum::body::Body;
 use axum::extract::State;
 use createos_sdk::Timestamp;
 use createos_sdk::wire::{
-    AddSshPubkeys, Bandwidth, Egress, Metrics, PatchSandbox, ResizeSandbox, ResizedSandbox,
-    SshPubkeyCount,
+    AddSshPubkeys, Metrics, PatchSandbox, ResizeSandbox, ResizedSandbox, SshPubkeyCount,
 };
 
 use super::Front;
 use super::answer::{Answer, ok};
 use super::body;
 use super::path::Id;
-use super::view::QUOTA_BYTES;
 
 pub(super) async fn patch(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
     // That it does not exist is told before what is wrong with the request.
@@ -46,15 +44,4 @@ pub(super) async fn metrics(State(front): State<Front>, Id(id): Id) -> Answer {
     metrics.set_count("mem_total_bytes", measured.mem_total_bytes);
     metrics.set_text("ts", Timestamp::now().to_string());
     ok(metrics)
-}
-
-pub(super) async fn egress(State(front): State<Front>, Id(id): Id) -> Answer {
-    let sandbox = front.core().get_existing(&id).await?;
-    ok(Egress::new(id, sandbox.spec.egress))
-}
-
-/// Sandboxes have no way out yet, so nothing has been used.
-pub(super) async fn bandwidth(State(front): State<Front>, Id(id): Id) -> Answer {
-    front.core().get_existing(&id).await?;
-    ok(Bandwidth::new(id, QUOTA_BYTES, 0, 0))
 }

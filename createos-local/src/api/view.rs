@@ -8,10 +8,8 @@ use createos_sdk::{SandboxId, Timestamp};
 
 use super::{Front, ingress};
 use crate::core::{CoreError, State};
+use crate::net::QUOTA_BYTES;
 use crate::store::Sandbox;
-
-/// Outbound bytes a sandbox may send (api.md 9.18).
-pub(super) const QUOTA_BYTES: i64 = 5_368_709_120;
 
 pub(super) fn status(state: State) -> SandboxStatus {
     SandboxStatus::from(state.as_str())

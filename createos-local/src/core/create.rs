@@ -10,7 +10,7 @@ use super::error::Fields;
 use super::lifecycle::boot_spec;
 use super::settings::ssh_keys;
 use super::templates::begin_error;
-use super::{Core, CoreError, REGION, State, names, validate};
+use super::{Core, CoreError, REGION, State, names, outbound, validate};
 use crate::catalog::Shape;
 use crate::runtime::{BootInfo, ImageConfig, Origin};
 use crate::store::{Attachment, Change, InsertError, Network, NewSandbox, Sandbox};
@@ -67,7 +67,9 @@ impl Core {
         let error = match self.begin_and_boot(&sandbox, &origin, &networks).await {
             Ok(boot) => {
                 self.mount_all(&sandbox).await;
-                self.hear(id, &self.inner.slots.get(id)).await;
+                let slot = self.inner.slots.get(id);
+                self.hear(id, &slot).await;
+                self.connect_out(&sandbox, &slot).await;
                 let booted = Change::Booted(boot.spawn);
                 let store = &self.inner.store;
                 match store.change(id, &[State::Creating], State::Running, booted).await {
@@ -181,7 +183,7 @@ impl Core {
         let shape = shape.ok_or(CoreError::Internal("a shape went missing".to_owned()))?;
         let (origin, image) = found?;
         let networks = self.find_networks(&request.networks).await?;
-        validate::egress_available(&request.egress)?;
+        self.check_egress(&request.egress)?;
         let disk_mib = self.disk_size(request.disk_mib, shape.disk_mib)?;
         let nesting = self.nesting(&request)?;
         Ok(Plan {
@@ -267,8 +269,7 @@ fn new_sandbox(id: SandboxId, shape: &Shape, rootfs: String, request: CreateSand
         max_processes: limits.max_processes,
         region: REGION.to_owned(),
         envs: request.envs,
-        // The only rules accepted today say "open", and open is the empty list.
-        egress: Vec::new(),
+        egress: outbound::kept(request.egress),
         ssh_pubkeys: Vec::new(),
         ingress_enabled: request.ingress_enabled.unwrap_or(false),
         nesting: false,
@@ -287,6 +288,7 @@ fn check_settings(request: &CreateSandbox, wrong: &mut Fields) {
     if let Some(Err(why)) = request.auto_pause_after_seconds.map(validate::auto_pause) {
         wrong.insert("auto_pause_after_seconds".into(), why);
     }
+    outbound::rules(&request.egress, wrong);
     if let Some(region) = request.region.as_deref().filter(|name| !matches!(*name, "" | REGION)) {
         let region = validate::shown(region);
         let text = format!("{region:?} is not this engine's region, which is {REGION:?}");

@@ -17,7 +17,7 @@ use super::fake_processes::Table;
 use crate::network_protocol::Link;
 use crate::runtime::{
     BootInfo, BootSpec, Died, DiskMount, Disks, ExecEvent, ExecEvents, ExecSpec, ExitReason,
-    FileRead, FileWrite, MountState, Runtime, RuntimeError, Saved, Usage,
+    FileRead, FileWrite, MountState, Outlet, Runtime, RuntimeError, Saved, Usage,
 };
 use crate::s3::Access;
 
@@ -42,6 +42,8 @@ pub(crate) struct Fake {
     pub(crate) disks_limited: Mutex<bool>,
     /// Whether the engine starts with the root filesystem of a desktop.
     pub(crate) has_desktop: std::sync::atomic::AtomicBool,
+    /// Whether sandboxes have a way out.
+    pub(crate) reaches_out: Mutex<bool>,
     /// Sizes that disks were grown to.
     pub(crate) resized: Mutex<Vec<u64>>,
     /// While set, removals fail.
@@ -101,6 +103,7 @@ impl Fake {
             fork_error: Mutex::default(),
             disks_limited: Mutex::new(true),
             has_desktop: std::sync::atomic::AtomicBool::new(false),
+            reaches_out: Mutex::new(true),
             resized: Mutex::default(),
             remove_error: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS / 2),
@@ -399,6 +402,24 @@ impl Runtime for Arc<Fake> {
             self.links.lock().unwrap().insert(id.clone(), links);
             Ok(())
         })
+    }
+
+    /// Nothing ever leaves a scripted sandbox.
+    fn outlet<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Outlet, RuntimeError>> {
+        Box::pin(async move {
+            self.check_alive(id)?;
+            let socket = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
+            Ok(Outlet {
+                connections: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                datagrams: socket(),
+                answers: socket(),
+            })
+        })
+    }
+
+    fn can_reach_out(&self) -> Result<(), String> {
+        let can = *self.reaches_out.lock().unwrap();
+        if can { Ok(()) } else { Err("the kernel is too small; get another".to_owned()) }
     }
 
     fn disk_limit(&self) -> Result<(), String> {

@@ -10,7 +10,7 @@ use super::error::Fields;
 use super::lifecycle::boot_spec;
 use super::settings::ssh_keys;
 use super::slot::Work;
-use super::{Core, CoreError, State, validate};
+use super::{Core, CoreError, State, outbound, validate};
 use crate::runtime::Saved;
 use crate::store::{Change, NewSandbox, Sandbox};
 
@@ -29,7 +29,7 @@ impl Core {
         source: &SandboxId,
         request: ForkSandbox,
     ) -> Result<Sandbox, CoreError> {
-        check_overrides(&request)?;
+        self.check_overrides(&request)?;
         let (core, source) = (self.clone(), source.clone());
         self.run_to_end(async move { core.begin_fork(&source, request).await })?.await
     }
@@ -38,6 +38,24 @@ impl Core {
     pub(crate) async fn forkable(&self, source: &SandboxId) -> Result<(), CoreError> {
         let sandbox = self.get(source).await?;
         if SOURCES.contains(&sandbox.state) { Ok(()) } else { Err(not_paused(&sandbox)) }
+    }
+
+    /// An empty list or map inherits (api.md 9.25), and null is none.
+    fn check_overrides(&self, request: &ForkSandbox) -> Result<(), CoreError> {
+        let mut wrong = Fields::new();
+        let envs = request.envs.iter().flatten().map(|(key, value)| (key.as_str(), value.expose()));
+        if let Err(why) = validate::envs(envs) {
+            wrong.insert("envs".into(), why);
+        }
+        ssh_keys("ssh_pubkeys", request.ssh_pubkeys.as_deref().unwrap_or_default(), &mut wrong);
+        let egress = request.egress.as_deref().unwrap_or_default();
+        outbound::rules(egress, &mut wrong);
+        let quota = request.bandwidth_quota_bytes.filter(|quota| *quota != 0);
+        if let Some(Err(why)) = quota.map(outbound::quota) {
+            wrong.insert("bandwidth_quota_bytes".into(), why);
+        }
+        CoreError::check(wrong)?;
+        self.check_egress(egress)
     }
 
     async fn begin_fork(
@@ -55,8 +73,12 @@ impl Core {
         let slot = self.inner.slots.get(&id);
         let work = slot.work().await;
         let start_paused = request.start_paused == Some(true);
+        let quota = request.bandwidth_quota_bytes.filter(|quota| *quota != 0);
         let child = self.insert_with_name(child_of(source, id.clone(), request)?, None).await;
         let child = child.inspect_err(|_| self.inner.slots.remove(&id))?;
+        if let Some(quota) = quota {
+            self.inner.store.set_quota(&id, quota).await?;
+        }
         let fork = self.clone().finish_fork(child.clone(), start_paused, pin, work);
         self.wait_a_moment(self.run_to_end(fork)?).await;
         Ok(child)
@@ -127,33 +149,12 @@ fn source_gone(source: &SandboxId, what: &str) -> CoreError {
     ))
 }
 
-/// An empty list or map inherits (api.md 9.25), and null is none.
-fn check_overrides(request: &ForkSandbox) -> Result<(), CoreError> {
-    let mut wrong = Fields::new();
-    let envs = request.envs.iter().flatten().map(|(key, value)| (key.as_str(), value.expose()));
-    if let Err(why) = validate::envs(envs) {
-        wrong.insert("envs".into(), why);
-    }
-    ssh_keys("ssh_pubkeys", request.ssh_pubkeys.as_deref().unwrap_or_default(), &mut wrong);
-    CoreError::check(wrong)?;
-    validate::egress_available(request.egress.as_deref().unwrap_or_default())?;
-    match request.bandwidth_quota_bytes {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(CoreError::NotAvailable {
-            field: "bandwidth_quota_bytes",
-            message: format!("a quota of its own cannot be set for a fork; {}", super::NOT_YET),
-        }),
-    }
-}
-
 /// What the child has of its source, and what it has of its own.
 fn child_of(source: Sandbox, id: SandboxId, request: ForkSandbox) -> Result<NewSandbox, CoreError> {
     let mut wrong = Fields::new();
     let keys = request.ssh_pubkeys.map(|lines| ssh_keys("ssh_pubkeys", &lines, &mut wrong));
     CoreError::check(wrong)?;
-    let egress = request.egress.filter(|rules| !rules.is_empty());
-    // Open is the empty list.
-    let egress = egress.map(|rules| if rules == ["*"] { Vec::new() } else { rules });
+    let egress = request.egress.filter(|rules| !rules.is_empty()).map(outbound::kept);
     let forked_from = Some(source.id().clone());
     let spec = source.spec;
     Ok(NewSandbox {

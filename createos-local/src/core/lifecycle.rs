@@ -62,6 +62,7 @@ impl Core {
         if sandbox.state != State::Destroying {
             return Ok(sandbox);
         }
+        self.disconnect_out(&slot).await;
         if let Err(error) = self.inner.runtime.remove(&id).await {
             tracing::warn!(sandbox = %id, %error, "the removal failed and will be tried again");
             return Err(error.into());

@@ -28,6 +28,7 @@ mod live;
 mod metrics;
 mod names;
 mod networks;
+mod outbound;
 mod pause;
 mod ports;
 mod processes;
@@ -44,7 +45,7 @@ mod token;
 mod upkeep;
 mod validate;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
+use crate::net::{Names, Outside};
 use crate::runtime::Runtime;
 use crate::store::{Counts, Page, Sandbox, Store};
 use builds::Builds;
@@ -84,6 +86,18 @@ pub(crate) const NOT_YET: &str = "this version of the local engine does not have
 
 /// How long shutdown waits for boots and removals under way.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Connections that one sandbox may have outside at once.
+const MAX_OUTBOUND: usize = 4096;
+
+/// What the engine knows of the network that it is in.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbourhood {
+    /// Who is asked for names; nobody for as this machine does it.
+    pub(crate) name_servers: Vec<SocketAddr>,
+    /// Ports on which the engine itself listens.
+    pub(crate) api: Vec<u16>,
+}
 
 /// Times, sizes and permissions, together so that tests can make them small.
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +178,8 @@ struct Inner {
     builds: Builds,
     /// Room for connections into sandboxes.
     room: Arc<Semaphore>,
+    /// What sandboxes share on their way out.
+    outside: Arc<Outside>,
     /// To whoever serves what sandboxes say to the engine.
     guests: mpsc::UnboundedSender<Guest>,
     /// Cancelled when the engine shuts down.
@@ -181,8 +197,17 @@ impl Core {
         runtime: Arc<dyn Runtime>,
         catalog: Catalog,
         tuning: Tuning,
+        neighbourhood: Neighbourhood,
     ) -> Result<(Self, Guests), CoreError> {
         let (busy, idle) = mpsc::channel(1);
+        let room = Arc::new(Semaphore::new(tuning.max_connections));
+        let outside = Outside {
+            names: Names::new(&neighbourhood.name_servers),
+            api: neighbourhood.api,
+            room: Arc::clone(&room),
+            // No sandbox takes all of it.
+            most: (tuning.max_connections / 4).clamp(16, MAX_OUTBOUND),
+        };
         let (guests, received) = mpsc::unbounded_channel();
         let core = Self {
             inner: Arc::new(Inner {
@@ -192,7 +217,8 @@ impl Core {
                 tuning,
                 slots: Slots::default(),
                 builds: Builds::new(tuning.build.at_once),
-                room: Arc::new(Semaphore::new(tuning.max_connections)),
+                room,
+                outside: Arc::new(outside),
                 guests,
                 stop: CancellationToken::new(),
                 busy: std::sync::Mutex::new(Some(busy)),
@@ -260,6 +286,9 @@ impl Core {
         self.interrupt();
         if let Ok(mut busy) = self.inner.busy.lock() {
             busy.take();
+        }
+        if let Err(error) = self.keep_counters().await {
+            tracing::warn!(%error, "the last of what sandboxes sent and received is not kept");
         }
         let mut idle = self.inner.idle.lock().await;
         if tokio::time::timeout(DRAIN, idle.recv()).await.is_err() {

@@ -58,6 +58,7 @@ impl Core {
     ) -> Result<(), CoreError> {
         // What was interrupted gets time to let go of its processes.
         slot.activity.quiet_within(self.inner.tuning.quiet_wait).await;
+        self.disconnect_out(&slot).await;
         let store = &self.inner.store;
         match self.inner.runtime.pause(&id).await {
             Ok(saved) => {
@@ -72,6 +73,7 @@ impl Core {
                 let reason = Change::Because(format!("it could not be paused: {error}"));
                 let runs = store.change(&id, &[State::Pausing], State::Running, reason).await?;
                 if let Some(sandbox) = runs {
+                    self.connect_out(&sandbox, &slot).await;
                     self.begin_idle_time(&sandbox);
                 }
             }

@@ -62,6 +62,7 @@ impl Core {
             Ok(boot) => {
                 self.mount_all(&sandbox).await;
                 self.hear(id, slot).await;
+                self.connect_out(&sandbox, slot).await;
                 let resumed = Change::Resumed(boot.spawn);
                 let from = [State::Resuming];
                 if let Some(running) = store.change(id, &from, State::Running, resumed).await? {

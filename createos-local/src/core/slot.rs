@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CoreError;
 use super::activity::{Activity, Awake};
+use crate::net::{Account, Traffic, Uplink};
 
 /// Visitors that one sandbox may have at once.
 pub(super) const MAX_VISITS: usize = 1000;
@@ -26,6 +27,10 @@ pub(super) struct Slot {
     pub(super) visits: Arc<Semaphore>,
     ingress: Mutex<CancellationToken>,
     pub(super) desktop: super::desktop::Memory,
+    /// The way out, while it has one.
+    uplink: Mutex<Option<Uplink>>,
+    /// Its rules and counters, once they were needed, and the counters as they are kept.
+    account: Mutex<Option<(Arc<Account>, Traffic)>>,
 }
 
 impl Default for Slot {
@@ -37,6 +42,8 @@ impl Default for Slot {
             visits: Arc::new(Semaphore::new(MAX_VISITS)),
             ingress: Mutex::default(),
             desktop: Default::default(),
+            uplink: Mutex::default(),
+            account: Mutex::default(),
         }
     }
 }
@@ -123,6 +130,33 @@ impl Slot {
         std::mem::take(&mut *lock(&self.ingress)).cancel();
     }
 
+    pub(super) fn set_uplink(&self, uplink: Uplink) {
+        *lock(&self.uplink) = Some(uplink);
+    }
+
+    pub(super) fn take_uplink(&self) -> Option<Uplink> {
+        lock(&self.uplink).take()
+    }
+
+    pub(super) fn account(&self) -> Option<Arc<Account>> {
+        lock(&self.account).as_ref().map(|(account, _)| Arc::clone(account))
+    }
+
+    /// Keeps an account, unless there is one already, and returns the one that is there.
+    pub(super) fn keep_account(&self, account: Account) -> Arc<Account> {
+        let kept = account.meter.read();
+        let mut own = lock(&self.account);
+        Arc::clone(&own.get_or_insert_with(|| (Arc::new(account), kept)).0)
+    }
+
+    /// Notes which counters are kept; whether they are others than before.
+    pub(super) fn note_kept(&self, traffic: Traffic) -> bool {
+        match &mut *lock(&self.account) {
+            Some((_, kept)) => std::mem::replace(kept, traffic) != traffic,
+            None => false,
+        }
+    }
+
     /// Begins a new life; the caller works on the sandbox.
     pub(super) fn renew(&self) {
         *lock(&self.life) = Shared::default();
@@ -155,6 +189,11 @@ impl Slots {
     /// The slot of a sandbox that this engine has booted or is about to.
     pub(super) fn get_existing(&self, id: &SandboxId) -> Option<Arc<Slot>> {
         lock(&self.slots).get(id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<(SandboxId, Arc<Slot>)> {
+        let slots = lock(&self.slots);
+        slots.iter().map(|(id, slot)| (id.clone(), Arc::clone(slot))).collect()
     }
 
     /// Sandboxes that have been idle for longer than they may.

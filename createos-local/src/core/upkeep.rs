@@ -1,10 +1,13 @@
 //! Work without a request: deaths, forgetting the ended, removals that failed before.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Core, CoreError, State};
 use crate::runtime::Died;
 use crate::store::Change;
+
+/// How often counters are written down: a killed engine loses no more of them.
+const KEEP_COUNTERS: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn start_upkeep(&self) {
@@ -21,6 +24,15 @@ impl Core {
             loop {
                 tokio::time::sleep(core.inner.tuning.idle_check).await;
                 core.pause_idle().await;
+            }
+        });
+        let core = self.clone();
+        self.until_stopped(async move {
+            loop {
+                tokio::time::sleep(KEEP_COUNTERS).await;
+                if let Err(error) = core.keep_counters().await {
+                    tracing::warn!(%error, "what sandboxes sent and received is not kept");
+                }
             }
         });
         let core = self.clone();

@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{CoreError, NOT_YET};
-
 /// Longest sandbox name; it becomes the hostname and a DNS label.
 const NAME_MAX: usize = 22;
 const ENV_MAX_ENTRIES: usize = 64;
@@ -232,15 +230,6 @@ pub(crate) fn sub_path(given: &str) -> Result<String, String> {
         return Err("must not contain a `..` segment".to_owned());
     }
     Ok(parts.join("/"))
-}
-
-/// Outbound rules, as far as this engine can enforce them.
-pub(crate) fn egress_available(rules: &[String]) -> Result<(), CoreError> {
-    if rules.is_empty() || rules == ["*"] {
-        return Ok(());
-    }
-    let message = format!("outbound rules cannot be enforced, so they are refused; {NOT_YET}");
-    Err(CoreError::NotAvailable { field: "egress", message })
 }
 
 /// A public key line as OpenSSH writes it, brought to one spelling: type, key, comment, with

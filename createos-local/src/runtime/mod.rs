@@ -13,12 +13,14 @@ pub(crate) use self::desktop::{DESKTOP_REMEDY, desktop_programs};
 pub(crate) use self::disks::*;
 pub(crate) use self::image::*;
 pub(crate) use self::namespaces::{
-    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, Namespaces, PATH, chain,
+    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT, Namespaces, PATH,
+    chain,
 };
 pub(crate) use self::process::*;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -151,6 +153,17 @@ pub(crate) trait FileWrite: Send {
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<u64, RuntimeError>>;
 }
 
+/// Where everything arrives that leaves a sandbox.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    /// Connections; the local address of each one is where it was meant to go.
+    pub(crate) connections: TcpListener,
+    /// Datagrams, of which each says where it was meant to go.
+    pub(crate) datagrams: OwnedFd,
+    /// Sends whole IPv4 packets into the sandbox.
+    pub(crate) answers: OwnedFd,
+}
+
 /// What a sandbox has used and uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
@@ -252,6 +265,13 @@ pub(crate) trait Runtime: Disks + Images + Processes + Send + Sync + 'static {
         id: &'a SandboxId,
         links: Vec<Link>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// The sockets that what leaves a running sandbox comes to. They are the same for a whole
+    /// life of it, and whoever has them must give them up before it pauses.
+    fn outlet<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Outlet, RuntimeError>>;
+
+    /// Why sandboxes have no way out here, and what would change that; `Ok` where they have.
+    fn can_reach_out(&self) -> Result<(), String>;
 
     /// Why the size of disks is not enforced here, and what would change that; `Ok` where
     /// it is.

@@ -139,6 +139,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (sandbox, mount_path)
     ) STRICT;
     CREATE INDEX attachments_of_disk ON attachments (disk);",
+    // What a sandbox may send (-1: as much as it likes), and what went each way.
+    "CREATE TABLE traffic (
+        sandbox  TEXT PRIMARY KEY NOT NULL REFERENCES sandboxes (id) ON DELETE CASCADE,
+        quota    INTEGER NOT NULL,
+        sent     INTEGER NOT NULL,
+        received INTEGER NOT NULL
+    ) STRICT;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

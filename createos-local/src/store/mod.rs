@@ -12,6 +12,7 @@ mod sandboxes;
 mod settings;
 mod templates;
 mod tokens;
+mod traffic;
 mod vault;
 
 use std::fs::OpenOptions;

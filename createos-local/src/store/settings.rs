@@ -55,6 +55,16 @@ impl Store {
         self.set(id, states, move |sandbox| sandbox.spec.auto_pause_seconds = seconds).await
     }
 
+    /// Replaces the outbound rules.
+    pub(crate) async fn set_egress(
+        &self,
+        id: &SandboxId,
+        states: &[State],
+        rules: Vec<String>,
+    ) -> Result<Setting, StoreError> {
+        self.set(id, states, move |sandbox| sandbox.spec.egress = rules).await
+    }
+
     /// Notes the size of a sandbox's disk.
     pub(crate) async fn set_disk(
         &self,
@@ -93,7 +103,7 @@ fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, 
     let sql = format!(
         "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled,
              auto_pause_after_seconds = :auto_pause,
-             disk_mib = :disk_mib
+             disk_mib = :disk_mib, egress = :egress
          WHERE id = :id RETURNING {COLUMNS}"
     );
     let values = named_params! {
@@ -102,6 +112,7 @@ fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, 
         ":ingress_enabled": sandbox.spec.ingress_enabled,
         ":auto_pause": sandbox.spec.auto_pause_seconds,
         ":disk_mib": sandbox.spec.disk_mib,
+        ":egress": to_json(&sandbox.spec.egress)?,
     };
     Ok(connection.prepare_cached(&sql)?.query_row(values, Sandbox::from_row).optional()?)
 }

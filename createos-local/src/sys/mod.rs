@@ -11,12 +11,14 @@
 #![allow(dead_code, unused_imports)]
 
 mod caps;
+mod capture;
 mod disk;
 mod fds;
 mod ids;
 mod memory;
 mod mount;
 mod net;
+mod netlink;
 mod process;
 mod route;
 mod signal;
@@ -24,6 +26,7 @@ mod sockets;
 mod terminal;
 
 pub(crate) use caps::*;
+pub(crate) use capture::*;
 pub(crate) use disk::*;
 pub(crate) use fds::*;
 pub(crate) use ids::*;

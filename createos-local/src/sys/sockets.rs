@@ -10,11 +10,16 @@ const AF_UNIX: c_int = 1;
 const AF_INET: c_int = 2;
 const AF_INET6: c_int = 10;
 const SOCK_STREAM: c_int = 1;
+const SOCK_DGRAM: c_int = 2;
+const SOCK_RAW: c_int = 3;
 const SOCK_SEQPACKET: c_int = 5;
 const SOCK_NONBLOCK: c_int = 0o4000;
 const SOCK_CLOEXEC: c_int = 0o2_000_000;
 const SOL_SOCKET: c_int = 1;
 const SO_REUSEADDR: c_int = 2;
+const SOL_IP: c_int = 0;
+const IP_TRANSPARENT: c_int = 19;
+const IP_RECVORIGDSTADDR: c_int = 20;
 
 /// The kernel's `sockaddr_in`.
 #[repr(C)]
@@ -52,19 +57,59 @@ pub(crate) fn stream_socket(v6: bool) -> io::Result<OwnedFd> {
 /// A TCP socket that listens on an address of this namespace and does not block.
 pub(crate) fn listening_socket(address: SocketAddrV4, backlog: i32) -> io::Result<OwnedFd> {
     let socket = stream_socket(false)?;
+    set_option(&socket, SOL_SOCKET, SO_REUSEADDR)?;
+    bind_to(&socket, address)?;
+    // SAFETY: integer arguments only.
+    check_int(unsafe { listen(socket.as_raw_fd(), backlog) })?;
+    Ok(socket)
+}
+
+/// A TCP socket that takes connections meant for any address, and says on which of them it
+/// took one. Needs CAP_NET_ADMIN over this namespace, like the next two.
+pub(crate) fn capturing_listener(port: u16, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = stream_socket(false)?;
+    set_option(&socket, SOL_SOCKET, SO_REUSEADDR)?;
+    set_option(&socket, SOL_IP, IP_TRANSPARENT)?;
+    bind_to(&socket, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    // SAFETY: integer arguments only.
+    check_int(unsafe { listen(socket.as_raw_fd(), backlog) })?;
+    Ok(socket)
+}
+
+/// A UDP socket that takes datagrams meant for any address, and says for which each one was.
+pub(crate) fn capturing_datagrams(port: u16) -> io::Result<OwnedFd> {
+    let kind = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    // SAFETY: integer arguments only.
+    let socket = owned(unsafe { socket(AF_INET, kind, 0) }.into())?;
+    set_option(&socket, SOL_IP, IP_TRANSPARENT)?;
+    set_option(&socket, SOL_IP, IP_RECVORIGDSTADDR)?;
+    bind_to(&socket, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+    Ok(socket)
+}
+
+/// A socket that sends whole packets, from whatever address they say. It receives none.
+pub(crate) fn packet_sender() -> io::Result<OwnedFd> {
+    const IPPROTO_RAW: c_int = 255;
+    // SAFETY: integer arguments only.
+    owned(unsafe { socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_RAW) }.into())
+}
+
+fn set_option(socket: &OwnedFd, level: c_int, name: c_int) -> io::Result<()> {
     let (fd, on) = (socket.as_raw_fd(), 1 as c_int);
+    // SAFETY: the option is passed with its size and outlives the call.
+    check_int(unsafe {
+        setsockopt(fd, level, name, (&raw const on).cast(), size_of::<c_int>() as u32)
+    })
+    .map(drop)
+}
+
+fn bind_to(socket: &OwnedFd, address: SocketAddrV4) -> io::Result<()> {
     let address = Address {
         family: AF_INET as u16,
         port: address.port().to_be_bytes(),
         ip: Ipv4Addr::octets(address.ip()),
         padding: [0; 8],
     };
-    // SAFETY: option and address are passed with their sizes and outlive the calls.
-    unsafe {
-        let size = size_of::<c_int>() as u32;
-        check_int(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, (&raw const on).cast(), size))?;
-        check_int(bind(fd, &address, size_of::<Address>() as u32))?;
-        check_int(listen(fd, backlog))?;
-    }
-    Ok(socket)
+    // SAFETY: the address is passed with its size and outlives the call.
+    check_int(unsafe { bind(socket.as_raw_fd(), &address, size_of::<Address>() as u32) }).map(drop)
 }

@@ -17,6 +17,8 @@ const INIT: &str = "CRTOOLS_INIT_PID";
 const IMAGE: &str = "CRTOOLS_IMAGE_DIR";
 /// Set by the warden: the sandbox's address.
 pub(crate) const ADDRESS: &str = "CREATEOS_ADDRESS";
+/// And, where sandboxes have one, that it has a way out.
+pub(crate) const CAPTURE: &str = "CREATEOS_CAPTURE";
 /// And the image itself, of which CRIU sees a view.
 pub(crate) const SOURCE: &str = "CREATEOS_IMAGE";
 /// Added to the name of an image that must not be used again.
@@ -91,7 +93,14 @@ pub(crate) fn run(moment: &str) -> i32 {
     let done = match moment {
         // Nothing inside moves any more; what is to be saved has not been looked at yet.
         // CRIU will bind the agent's socket again where it was.
-        "network-lock" => init().and_then(|init| protect_agent_socket(init, false)),
+        // The way out is made anew, so that no image has to hold it.
+        "network-lock" => init().and_then(|init| {
+            protect_agent_socket(init, false)?;
+            within(init, &["net"], || {
+                sys::close_capture();
+                Ok(())
+            })
+        }),
         "post-dump" => init().and_then(|init| describe(init, image)),
         // Also comes when a dump has failed, right before everything runs on.
         "network-unlock" => init().and_then(seal),
@@ -132,7 +141,17 @@ fn describe(init: i32, image: &Path) -> Result<()> {
 
 /// Back to what a running sandbox has.
 fn seal(init: i32) -> Result<()> {
-    protect_agent_socket(init, true)
+    protect_agent_socket(init, true)?;
+    let own = address()?;
+    within(init, &["net"], || open_network(own))
+}
+
+fn open_network(own: Ipv4Addr) -> Result<()> {
+    inside::open_loopback(own.octets())?;
+    match std::env::var_os(CAPTURE) {
+        Some(_) => inside::open_capture(own.octets()),
+        None => Ok(()),
+    }
 }
 
 /// The machine is as it was when it was saved; now it becomes this sandbox's own.
@@ -142,8 +161,8 @@ fn settle(init: i32, image: &Path) -> Result<()> {
     within(init, &["net", "mnt", "user"], || {
         if old != own {
             sys::remove_loopback_address(old).context("take the old address away")?;
-            inside::open_loopback(own.octets())?;
         }
+        open_network(own)?;
         // No more rights than a guest has: the files are its own.
         sys::become_namespace_root(true).context("become root inside")?;
         inside::rename_machine();

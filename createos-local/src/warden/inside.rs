@@ -15,6 +15,7 @@ const ROOT: &str = "mnt";
 const AGENT_DESCRIPTOR: i32 = 3;
 const HOSTNAME: &str = "/etc/hostname";
 const HOSTS: &str = "/etc/hosts";
+const RESOLVER: &str = "/etc/resolv.conf";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const READ_ONLY_PROC: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
@@ -168,6 +169,16 @@ pub(crate) fn name_machine(hostname: &str) -> Result<()> {
     Ok(())
 }
 
+/// Names the engine's resolver, where the sandbox names none. It answers at every address.
+pub(crate) fn name_resolver() {
+    let names_one =
+        |text: String| text.lines().any(|line| line.trim_start().starts_with("nameserver"));
+    if !read_small(RESOLVER).is_ok_and(names_one) {
+        // Whatever a guest made of its files is its own affair.
+        let _ = replace(RESOLVER, "nameserver 10.0.0.1\n");
+    }
+}
+
 fn own_entry(hostname: &str) -> String {
     format!("127.0.1.1 {hostname}")
 }
@@ -259,6 +270,11 @@ pub(crate) fn open_loopback(address: [u8; 4]) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.context("set the sandbox's address"),
     }
+}
+
+/// The way out: into the hands of the engine.
+pub(crate) fn open_capture(address: [u8; 4]) -> Result<()> {
+    sys::open_capture(address.into()).context("lead what leaves the sandbox to the engine")
 }
 
 /// Without control groups: limits per process, and on processes. What the kernel counts

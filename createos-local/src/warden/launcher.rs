@@ -6,6 +6,7 @@ use crate::disks::{Demand, Disks};
 use crate::failure::{Context, Result};
 use crate::inside;
 use crate::layers;
+use crate::probe;
 use crate::protocol::{Boot, Configure, Facts};
 use crate::ranges::{IDS, Range, Ranges};
 use crate::root::Root;
@@ -30,6 +31,8 @@ pub(crate) struct Host {
     ranges: Option<Ranges>,
     /// Where this machine can have them.
     pub(crate) disks: Option<Disks>,
+    /// Why sandboxes have no way out; nothing where they have.
+    pub(crate) no_capture: Option<String>,
 }
 
 /// A launcher that has just been let go.
@@ -71,7 +74,9 @@ impl Host {
             None => Err("only root can mount disk images".into()),
         };
         facts.no_disks = disks.as_ref().err().map(ToString::to_string);
-        Ok(Self { data_dir, configure, groups, ranges, disks: disks.ok() })
+        facts.no_capture = probe::capture();
+        let no_capture = facts.no_capture.clone();
+        Ok(Self { data_dir, configure, groups, ranges, disks: disks.ok(), no_capture })
     }
 
     /// Whether the engine runs as an ordinary user, whose sandboxes all have one id.
@@ -210,6 +215,7 @@ impl Host {
         let listener = inside::open_agent_socket()?;
         inside::leave_host()?;
         inside::name_machine(&boot.hostname)?;
+        inside::name_resolver();
         if single_id {
             inside::limit_as_user(boot.memory_bytes, boot.max_processes)?;
         }
@@ -221,6 +227,9 @@ impl Host {
             (&self.configure.seccomp, inside::Profile::Locked)
         };
         inside::open_loopback(boot.ip)?;
+        if self.no_capture.is_none() {
+            inside::open_capture(boot.ip)?;
+        }
         inside::become_agent(seccomp, profile, listener, &wires.go, || {
             wires.told.write_all(&[READY]).context("report to the warden")
         })

@@ -52,6 +52,23 @@ pub(crate) fn in_child(trial: impl FnOnce() -> Result<()>) -> Result<String> {
     }
 }
 
+/// Why sandboxes here can have no way out, if so.
+pub(crate) fn capture() -> Option<String> {
+    let trial = || {
+        become_root_of(sys::NEW_USER | sys::NEW_NS | sys::NEW_NET)?;
+        inside::open_loopback([10, 0, 0, 2])?;
+        inside::open_capture([10, 0, 0, 2])?;
+        let sockets = sys::capturing_listener(sys::CAPTURE_PORT, 1)
+            .and_then(|listener| Ok((listener, sys::capturing_datagrams(sys::CAPTURE_PORT)?)))
+            .and_then(|sockets| Ok((sockets, sys::packet_sender()?)));
+        sockets.context("make sockets that take what is for elsewhere").map(drop)
+    };
+    match in_child(trial) {
+        Ok(reason) => (!reason.is_empty()).then_some(reason),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 fn user_namespaces(_: &Path) -> Result<()> {
     sys::unshare_namespaces(sys::NEW_USER).context("create a user namespace")
 }

@@ -204,6 +204,8 @@ pub(crate) struct Facts {
     pub(crate) nesting: bool,
     /// Why disks have no limit; nothing where they have.
     pub(crate) no_disks: Option<String>,
+    /// Why sandboxes have no way out; nothing where they have.
+    pub(crate) no_capture: Option<String>,
     /// What went wrong on the way, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -403,6 +405,7 @@ impl Report {
                 let writer = optional(writer, facts.processes.as_deref(), Writer::text);
                 let writer = writer.u8(u8::from(facts.nesting));
                 let writer = optional(writer, facts.no_disks.as_deref(), Writer::text);
+                let writer = optional(writer, facts.no_capture.as_deref(), Writer::text);
                 writer.texts(texts(&facts.notes)).finish()
             }
             Self::Booted { ticket, pid } => writer.u8(1).u64(*ticket).i32(*pid).finish(),
@@ -432,6 +435,7 @@ impl Report {
                 processes: read_optional(&mut reader, read_place)?,
                 nesting: reader.u8()? != 0,
                 no_disks: read_optional(&mut reader, read_place)?,
+                no_capture: read_optional(&mut reader, read_place)?,
                 notes: reader.texts()?.into_iter().map(str::to_owned).collect(),
             }),
             1 => Self::Booted { ticket: reader.u64()?, pid: reader.i32()? },
@@ -533,6 +537,7 @@ mod tests {
                 ids: 65536,
                 memory: Some("/sys/fs/cgroup/memory".into()),
                 no_disks: Some("why".into()),
+                no_capture: Some("because".into()),
                 notes: vec!["n".into()],
                 ..Facts::default()
             }),

@@ -46,6 +46,7 @@ impl Host {
         }
         let directory = self.data_dir.join(&memory.images);
         let (init, ip) = (sandbox.pid, sandbox.ip);
+        let capture = self.no_capture.is_none();
         // Not the sandbox's: its limits are not for what is done to it from outside.
         let group = self.groups.create_unlimited(&format!("{}.dump", sandbox.id))?;
         let unified = group.unified()?;
@@ -64,7 +65,8 @@ impl Host {
             for path in known.chain(["/usr".to_owned()]) {
                 arguments.extend(["--external".to_owned(), format!("mnt[{path}]:{path}")]);
             }
-            let variables = [(hook::ADDRESS, address(ip))];
+            let mut variables = vec![(hook::ADDRESS, address(ip))];
+            variables.extend(capture.then(|| (hook::CAPTURE, "yes".into())));
             criu::execute(Action::Dump, memory, directory, &arguments, &variables, go)
         };
         let bytes = sandbox.memory_bytes;
@@ -148,7 +150,10 @@ impl Host {
             ready_mounts(&root)?;
             turn_clocks_back(&machine)?;
             start_anew()?;
-            let variables = [(hook::ADDRESS, address(boot.ip)), (hook::SOURCE, image.into())];
+            let mut variables = vec![(hook::ADDRESS, address(boot.ip))];
+            variables.push((hook::SOURCE, image.into()));
+            let capture = self.no_capture.is_none();
+            variables.extend(capture.then(|| (hook::CAPTURE, "yes".into())));
             criu::execute(Action::Restore, memory, view, &arguments(view)?, &variables, go)
         };
         let view = self.view_of(memory);

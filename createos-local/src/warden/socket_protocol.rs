@@ -16,6 +16,20 @@ pub(crate) enum Wanted {
     V6,
     /// A TCP socket that listens on this port of 127.0.0.1.
     Listener(u16),
+    /// One of the sockets that what leaves the sandbox comes to. Each is one and the same
+    /// for as long as the maker lives.
+    Capture(Capture),
+}
+
+/// The sockets that what leaves a sandbox comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Capture {
+    /// Listens for TCP connections.
+    Connections = 0,
+    /// Receives UDP datagrams.
+    Datagrams = 1,
+    /// Sends packets back in.
+    Answers = 2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +46,7 @@ impl Request {
             Wanted::V4 => (0, 0),
             Wanted::V6 => (1, 0),
             Wanted::Listener(port) => (2, port),
+            Wanted::Capture(which) => (3, which as u16),
         };
         let [low, high] = port.to_le_bytes();
         [a, b, c, d, kind, 0, low, high]
@@ -43,6 +58,9 @@ impl Request {
             (0, 0) => Wanted::V4,
             (1, 0) => Wanted::V6,
             (2, port) => Wanted::Listener(port),
+            (3, 0) => Wanted::Capture(Capture::Connections),
+            (3, 1) => Wanted::Capture(Capture::Datagrams),
+            (3, 2) => Wanted::Capture(Capture::Answers),
             _ => return None,
         };
         Some(Self { ticket: u32::from_le_bytes([a, b, c, d]), wanted })
@@ -77,7 +95,9 @@ mod tests {
 
     #[test]
     fn requests_and_answers_round_trip_and_nothing_else_is_read() {
-        for wanted in [Wanted::V4, Wanted::V6, Wanted::Listener(1029)] {
+        let captures = [Capture::Connections, Capture::Datagrams, Capture::Answers];
+        let captures = captures.map(Wanted::Capture);
+        for wanted in [Wanted::V4, Wanted::V6, Wanted::Listener(1029)].into_iter().chain(captures) {
             let request = Request { ticket: 70_000, wanted };
             let packet = request.to_packet();
             assert_eq!(Request::parse(&packet), Some(request));
@@ -86,7 +106,12 @@ mod tests {
         let answer = Answer { ticket: 9, errno: 98 };
         assert_eq!(Answer::parse(&answer.to_packet()), Some(answer));
         assert_eq!(Answer::parse(&[0; 9]), None);
-        for bad in [[0, 0, 0, 0, 3, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0, 1, 0]] {
+        for bad in [
+            [0, 0, 0, 0, 3, 0, 3, 0],
+            [0, 0, 0, 0, 4, 0, 0, 0],
+            [0, 0, 0, 0, 0, 1, 0, 0],
+            [0, 0, 0, 0, 0, 0, 1, 0],
+        ] {
             assert_eq!(Request::parse(&bad), None);
         }
     }

@@ -119,9 +119,9 @@ async fn what_is_wrong_with_a_fork_is_told_by_field_and_leaves_nothing() {
         (json!({"envs": []}), 400, "envs"),
         (json!({"ssh_pubkeys": ["nonsense"]}), 400, "ssh_pubkeys"),
         (json!({"start_paused": "yes"}), 400, "start_paused"),
-        (json!({"egress": ["api.example.org"]}), 501, "egress"),
+        (json!({"egress": ["https://api.example.org"]}), 400, "egress"),
         (json!({"ingress_enabled": 1}), 400, "ingress_enabled"),
-        (json!({"bandwidth_quota_bytes": 7}), 501, "bandwidth_quota_bytes"),
+        (json!({"bandwidth_quota_bytes": -2}), 400, "bandwidth_quota_bytes"),
     ] {
         let reply = rig.fork(&source, request).await;
         assert_eq!(reply.status, status, "{reply:?}");

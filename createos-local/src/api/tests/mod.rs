@@ -4,6 +4,7 @@ mod access_token;
 mod computer;
 mod create;
 mod devices;
+mod egress;
 mod exec;
 mod files;
 mod fork;

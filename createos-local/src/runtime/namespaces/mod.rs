@@ -55,8 +55,8 @@ pub(crate) use self::transfer::PATH;
 pub(crate) use self::volumes::NO_FUSE;
 use self::warden::{Event, Init, Warden};
 use super::{
-    BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Runtime, RuntimeError,
-    Saved, Usage,
+    BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Outlet, Runtime,
+    RuntimeError, Saved, Usage,
 };
 use crate::network_protocol::Link;
 use crate::warden_protocol::{Boot, Configure, Facts};
@@ -67,6 +67,11 @@ const SHUTDOWN: Duration = Duration::from_secs(15);
 /// Why a sandbox cannot hold containers, and what to do.
 pub(crate) const NO_NESTING: &str = "containers inside a sandbox need an engine that runs as \
      root, and a version 2 control group tree (mount -t cgroup2 none /sys/fs/cgroup/unified)";
+
+/// What it takes to give sandboxes a way out.
+pub(crate) const NO_WAY_OUT: &str = "use a kernel with nf_tables, its tproxy and fib \
+     expressions and policy routing (CONFIG_NF_TABLES, CONFIG_NFT_TPROXY, CONFIG_NFT_FIB_IPV4, \
+     CONFIG_IP_MULTIPLE_TABLES), or load their modules (modprobe nft_tproxy nft_fib_ipv4)";
 
 /// What it takes to limit the size of disks.
 pub(crate) const NO_DISK_LIMIT: &str = "run the engine as root, with mkfs.xfs installed (Debian,      Ubuntu: apt install xfsprogs) and loop devices at hand (/dev/loop-control)";
@@ -205,6 +210,11 @@ impl Namespaces {
     fn init_of(&self, id: &SandboxId) -> Result<Arc<Init>, RuntimeError> {
         let init = self.state.running().get(id).map(Arc::clone);
         init.ok_or_else(|| RuntimeError::Unreachable("the sandbox is not running".to_owned()))
+    }
+
+    /// Why sandboxes have no way out; nothing where they have.
+    pub(crate) fn no_way_out(&self) -> Option<&str> {
+        self.facts.no_capture.as_deref()
     }
 
     async fn boot_machine(&self, spec: BootSpec) -> Result<BootInfo, RuntimeError> {
@@ -384,6 +394,17 @@ impl Runtime for Namespaces {
             })
         }
         .boxed()
+    }
+
+    fn outlet<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Outlet, RuntimeError>> {
+        self.outlet_of(id).boxed()
+    }
+
+    fn can_reach_out(&self) -> Result<(), String> {
+        match self.no_way_out() {
+            None => Ok(()),
+            Some(reason) => Err(format!("{reason}; {NO_WAY_OUT}")),
+        }
     }
 
     fn disk_limit(&self) -> Result<(), String> {

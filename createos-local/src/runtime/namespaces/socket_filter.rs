@@ -12,6 +12,7 @@ const CALLS: &[c_long] = &[
     SYS_bind,
     SYS_close,
     SYS_exit_group,
+    SYS_fcntl,
     SYS_listen,
     #[cfg(target_arch = "x86_64")]
     SYS_poll,

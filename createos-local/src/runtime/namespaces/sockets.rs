@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use super::Namespaces;
 use super::packets;
-use crate::runtime::RuntimeError;
-use crate::socket_protocol::{Answer, LENGTH, Request, Wanted};
+use crate::runtime::{Outlet, RuntimeError};
+use crate::socket_protocol::{Answer, Capture, LENGTH, Request, Wanted};
 
 /// How long a maker may take for a socket; it does nothing slow.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ impl Maker {
                 // For somebody who stopped waiting.
                 answer if answer.ticket != ticket => {}
                 Answer { errno: 0, .. } => return fd.ok_or_else(no_descriptor),
-                Answer { errno, .. } => return Err(refused(errno)),
+                Answer { errno, .. } => return Err(refused(wanted, errno)),
             }
         }
     }
@@ -84,8 +84,12 @@ fn no_descriptor() -> Failure {
     Failure::Final(RuntimeError::Exhausted(message.to_owned()))
 }
 
-fn refused(errno: i32) -> Failure {
+fn refused(wanted: Wanted, errno: i32) -> Failure {
     let source = io::Error::from_raw_os_error(errno);
+    if matches!(wanted, Wanted::Capture(_)) {
+        // It makes them once, at its start, when those of another one may still have been there.
+        return Failure::Maker(source.to_string());
+    }
     Failure::Final(match Errno::from_io_error(&source) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
             RuntimeError::Exhausted(format!(
@@ -128,6 +132,17 @@ impl Namespaces {
         let socket = self.socket(id, Wanted::Listener(port)).await?;
         let listener = TcpListener::from_std(socket.into());
         listener.map_err(|error| failed("cannot listen in the sandbox", error))
+    }
+
+    /// What leaves the sandbox comes to these.
+    pub(super) async fn outlet_of(&self, id: &SandboxId) -> Result<Outlet, RuntimeError> {
+        let connections = self.socket(id, Wanted::Capture(Capture::Connections)).await?;
+        let connections = TcpListener::from_std(connections.into());
+        Ok(Outlet {
+            connections: connections.map_err(|error| failed("cannot listen", error))?,
+            datagrams: self.socket(id, Wanted::Capture(Capture::Datagrams)).await?,
+            answers: self.socket(id, Wanted::Capture(Capture::Answers)).await?,
+        })
     }
 
     async fn socket(&self, id: &SandboxId, wanted: Wanted) -> Result<OwnedFd, RuntimeError> {

@@ -150,7 +150,8 @@ async fn a_socket_maker_has_nothing_and_is_not_seen_inside() {
         let mut open: Vec<_> =
             open.map(|fd| fd.expect("entry").file_name().into_string().expect("number")).collect();
         open.sort();
-        assert_eq!(open, ["0", "1"]);
+        // The engine, the sandbox, and what leaves it.
+        assert_eq!(open, ["0", "1", "2", "3", "4"]);
     }
     machine.runtime.shutdown().await;
 }
