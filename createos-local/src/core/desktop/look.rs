@@ -57,7 +57,7 @@ impl Desktop {
             .in_time(async { Ok((display.screen().await?, display.is_managed().await?)) })
             .await?;
         if !is_managed {
-            return Err(CoreError::Desktop("it is still starting".to_owned()));
+            return Err(self.absent(screen).await);
         }
         Ok((size.width, size.height))
     }
