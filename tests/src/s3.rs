@@ -18,6 +18,7 @@ pub struct S3 {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     port: u16,
+    unguarded: u16,
 }
 
 impl S3 {
@@ -45,9 +46,11 @@ impl S3 {
         let mut output = BufReader::new(process.stdout.take().expect("its output"));
         let mut line = String::new();
         output.read_line(&mut line).expect("its first line");
-        let port = line.split(' ').next().and_then(|port| port.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("the S3 server does not start: {line:?}"));
-        Self { process, input, output, port }
+        let mut ports = line.split_whitespace().filter_map(|port| port.parse().ok());
+        let (Some(port), Some(unguarded)) = (ports.next(), ports.next()) else {
+            panic!("the S3 server does not start: {line:?}");
+        };
+        Self { process, input, output, port, unguarded }
     }
 
     /// The bucket, as a disk's configuration.
@@ -57,9 +60,9 @@ impl S3 {
             .path_style()
     }
 
-    /// Where it is.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Where it serves whoever asks, signed or not.
+    pub fn unguarded(&self) -> u16 {
+        self.unguarded
     }
 
     /// The keys that open it at first.

@@ -143,6 +143,11 @@ async fn programs_work_on_it_and_another_sandbox_sees_what_they_did() {
         python3 -c 'import sqlite3; print(*sqlite3.connect(\"q.db\").execute(\"select x from t\"))'";
     assert_eq!(run(&one, script).await, "one\nthree\n1\nthree\n(7,)\n");
 
+    // Transfers, which are no program's business.
+    one.files().write("/mnt/data/new/up", vec![7; 3_000_000]).await.unwrap();
+    let back = one.files().read("/mnt/data/new/up").await.unwrap();
+    assert!(back.len() == 3_000_000 && back.iter().all(|byte| *byte == 7));
+
     let two = with_disk(&fixture, &disk).await;
     assert_eq!(run(&two, "cat /mnt/data/v.txt; ls /mnt/data/r").await, "1\nthree\nf\n");
     run(&two, "echo from two >/mnt/data/two").await;
@@ -275,6 +280,19 @@ async fn detaching_saves_what_is_open_and_leaves_the_path_to_others() {
     assert_eq!(run(&one, "ls /deep").await, "open\n");
     let here = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!here.contains("fuse.s3"), "no mount on the host: {here}");
+    one.detach_disk("data", "/mnt/up/deep").await.unwrap();
+
+    // Again and again.
+    for _ in 0..20 {
+        one.attach_disk("data", MOUNT).await.unwrap();
+        one.detach_disk("data", MOUNT).await.unwrap();
+    }
+    let begun = Instant::now();
+    // Other tests have some.
+    while threads() >= 40 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{} threads are left", threads());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     fixture.end().await;
 }
 
@@ -342,6 +360,89 @@ async fn the_next_engine_mounts_them_again_and_nothing_is_left_of_the_last() {
     fixture.end().await;
     let staged = std::fs::read_dir(dir.path().join("staging")).unwrap().count();
     assert_eq!(staged, 0);
+}
+
+/// Threads of this process that serve file systems.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("createos-fuse") || name.starts_with("fuser")).count()
+}
+
+#[tokio::test]
+async fn while_a_server_stalls_everything_else_goes_on_and_pauses_and_ends_are_bounded() {
+    let (mut s3, fixture) = (S3::start(), Fixture::start().await);
+    let disk = disk(&fixture, &s3, "data").await;
+    let one = with_disk(&fixture, &disk).await;
+    run(&one, "echo kept >/mnt/data/kept; sleep 1.1").await;
+    s3.fault("stall");
+    run(&one, "for n in 1 2 3 4; do nohup cat /mnt/data/kept >/dev/null 2>&1 & done").await;
+    let transfer = one.files().read("/mnt/data/kept");
+    let meanwhile = async {
+        for _ in 0..5 {
+            let begun = Instant::now();
+            assert_eq!(sh(&one, "ls / | grep -c mnt").await, "1\n");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        }
+        let begun = Instant::now();
+        run(&one, "nohup sleep 1000 >/dev/null 2>&1 & nohup cat /mnt/data/kept >/dev/null 2>&1 &")
+            .await;
+        one.pause().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    };
+    let (read, ()) = futures::join!(transfer.into_future(), meanwhile);
+    read.expect_err("it stalled, or was interrupted by the pause");
+    one.resume().await.unwrap();
+    assert_eq!(run(&one, "pgrep -c -x sleep").await, "1\n");
+    s3.fault("none");
+    until_status(&one, MountStatus::Mounted).await;
+    until(&one, "cat /mnt/data/kept 2>&1", "kept\n").await;
+    s3.fault("stall");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let hold = "nohup sh -c 'echo x >/mnt/data/x; cat /mnt/data/kept' >/dev/null 2>&1 &";
+    run(&one, hold).await;
+    let begun = Instant::now();
+    one.destroy().await.unwrap();
+    one.wait_until(createos_sdk::wire::SandboxStatus::Destroyed).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_killed_leaves_nothing_mounted_and_the_next_one_goes_on() {
+    use createos_tests::EngineProcess;
+    let (s3, dir) = (S3::start(), tempfile::tempdir().unwrap());
+    let start = || {
+        let program = env!("CARGO_BIN_EXE_createos-tests-engine");
+        EngineProcess::start(std::process::Command::new(program).arg(dir.path()))
+    };
+    let engine = start();
+    let made = engine.client.create_disk("data", s3.config(), s3.keys()).await.unwrap();
+    let creating = engine.client.create_sandbox("s-1vcpu-256mb").disk(made.id().clone(), MOUNT);
+    let one = creating.await.unwrap();
+    one.wait_until_mounted(MOUNT).await.unwrap();
+    run(&one, "echo kept >/mnt/data/kept").await;
+    let hold = "exec 9>/mnt/data/open; while :; do echo more >&9; sleep 0.0123456; done";
+    run(&one, &format!("nohup sh -c '{hold}' >/dev/null 2>&1 &")).await;
+    until(&one, "pgrep -f -c 'slee[p] 0.0123456' | grep -c .", "1\n").await;
+    engine.kill();
+    let begun = Instant::now();
+    let is_left = || {
+        let found = std::process::Command::new("pgrep").args(["-f", "slee[p] 0.0123456"]).output();
+        !found.unwrap().stdout.is_empty()
+    };
+    while is_left() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a process that writes is left");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
+
+    let engine = start();
+    let one = engine.client.sandbox(one.id().clone());
+    one.resume().await.unwrap();
+    one.wait_until_mounted(MOUNT).await.unwrap();
+    assert_eq!(run(&one, "cat /mnt/data/kept").await, "kept\n");
+    engine.end();
 }
 
 /// The official client, unmodified.

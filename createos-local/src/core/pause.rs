@@ -69,6 +69,9 @@ impl Core {
             Err(error) => {
                 tracing::warn!(sandbox = %id, %error, "the sandbox could not be paused");
                 slot.renew();
+                if let Ok(sandbox) = self.get(&id).await {
+                    self.mount_all(&sandbox).await;
+                }
                 self.hear(&id, &slot).await;
                 let reason = Change::Because(format!("it could not be paused: {error}"));
                 let runs = store.change(&id, &[State::Pausing], State::Running, reason).await?;

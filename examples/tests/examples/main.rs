@@ -10,7 +10,7 @@ mod run;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::run::Engine::{Lacks, Serves};
+use crate::run::Engine::{Lacks, Serves, ServesOnBucket};
 
 /// One row per example: what the local engine makes of it, what the example says in this order
 /// where it runs, and the scripted plane it also runs on.
@@ -52,7 +52,7 @@ examples! {
     network: Lacks("a private network is not available"), ["has the address 10.64.",
         "has the address 10.64.", "hello from the other sandbox", "after one has left: 1", "network removed"],
         planes::network::start();
-    disk: Lacks("a disk is not available"), ["the writer has s3 at /mnt/data: mounted",
+    disk: ServesOnBucket, ["the writer has s3 at /mnt/data: mounted",
         "found: written in one sandbox", "disk removed"], planes::disk::start();
     template: Serves, ["build| ", "built", "bytes",
         "says: hello from the template", "template removed"], planes::template::start();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use createos_tests::s3::S3;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -15,14 +16,26 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What the local engine makes of an example.
 pub(crate) enum Engine {
     Serves,
+    /// With the bucket of a real S3 server.
+    ServesOnBucket,
     /// It refuses with an error that says this.
     Lacks(&'static str),
 }
 
 pub(crate) async fn on_the_engine(name: &str, engine: Engine, says: &[&str]) {
-    let output = run(command(name)).await;
+    let mut command = command(name);
+    // It ends with the test.
+    let mut _server = None;
+    if let Engine::ServesOnBucket = engine {
+        let s3 = _server.insert(S3::start());
+        let (config, keys) = (s3.config(), s3.keys());
+        command.env("S3_BUCKET", config.bucket).env("S3_ENDPOINT", config.endpoint);
+        command.env("AWS_ACCESS_KEY_ID", keys.access_key.expose());
+        command.env("AWS_SECRET_ACCESS_KEY", keys.secret_key.expose());
+    }
+    let output = run(command).await;
     match engine {
-        Engine::Serves => succeeded(name, &output, says),
+        Engine::Serves | Engine::ServesOnBucket => succeeded(name, &output, says),
         Engine::Lacks(what) => {
             let complaint = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");

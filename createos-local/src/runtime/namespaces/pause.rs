@@ -19,6 +19,7 @@ impl Namespaces {
             self.stop_machine(id, false).await?;
             return Ok(Saved::Files);
         }
+        self.settle_volumes(id).await;
         let volumes = self.volumes_of(id);
         match self.trial().await {
             Ok(_) if self.lay_volumes_down(id).await => {
@@ -78,6 +79,7 @@ impl Namespaces {
             RuntimeError::Unreachable(message.to_owned())
         };
         let init = self.init_of(id).map_err(ended)?;
+        self.wake_volumes(id);
         self.warden().await?.thaw(id.as_str()).await?;
         agent::greet(&init).await?;
         Ok(BootInfo { spawn: began.elapsed() })

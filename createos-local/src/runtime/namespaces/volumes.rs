@@ -150,12 +150,26 @@ impl Namespaces {
         lock(&self.volumes.mounts).retain(|(owner, _), _| owner != id);
     }
 
+    /// Saves what was written, and sees to it that nobody waits for a disk: the sandbox is
+    /// about to stand still.
+    pub(super) async fn settle_volumes(&self, id: &SandboxId) {
+        let served = self.volumes.served(id);
+        join_all(served.iter().map(async |one| {
+            one.volume.save_all(SETTLING).await;
+            one.volume.settle(SETTLING).await;
+        }))
+        .await;
+    }
+
+    /// A sandbox that stood still is about to go on.
+    pub(super) fn wake_volumes(&self, id: &SandboxId) {
+        self.volumes.served(id).iter().for_each(|one| one.volume.go_on());
+    }
+
     /// Unmounts what a sandbox has, because it is about to be saved. `false` when somebody in
     /// there uses it: then it is all as before.
     pub(super) async fn lay_volumes_down(&self, id: &SandboxId) -> bool {
         let served = self.volumes.served(id);
-        join_all(served.iter().map(|one| one.volume.save_all(SETTLING))).await;
-        join_all(served.iter().map(|one| one.volume.settle(SETTLING))).await;
         let mut down = Vec::new();
         for one in &served {
             let Ok(warden) = self.warden().await else { return false };
@@ -211,6 +225,7 @@ impl Disks for Namespaces {
             let path = spec.path.clone();
             if let (Some(served), Ok(access)) = (self.volumes.get(id, &path), &spec.access) {
                 served.volume.set_keys(access.keys.clone());
+                served.volume.go_on();
                 return;
             }
             let mount = match self.mount(id, spec).await {

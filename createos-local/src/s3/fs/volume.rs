@@ -54,7 +54,7 @@ pub(crate) struct Volume {
     next_handle: AtomicU64,
     health: Mutex<Health>,
     trouble: Notify,
-    /// Cancelled to end the requests under way; there is a fresh one then.
+    /// Cancelled to end the requests under way.
     under_way: Mutex<CancellationToken>,
     requests: AtomicUsize,
     /// Cancelled when it is unmounted.
@@ -133,7 +133,8 @@ impl Volume {
         }
     }
 
-    /// Waits until no request is under way; those that are after this time fail.
+    /// Waits until no request is under way. If some are after this time, these and all later
+    /// ones fail, until [`Volume::go_on`].
     pub(crate) async fn settle(&self, within: Duration) {
         let quiet = async {
             while self.requests.load(Ordering::SeqCst) > 0 {
@@ -141,14 +142,22 @@ impl Volume {
             }
         };
         if tokio::time::timeout(within, quiet).await.is_err() {
-            std::mem::take(&mut *lock(&self.under_way)).cancel();
+            lock(&self.under_way).cancel();
+        }
+    }
+
+    /// Requests are served as usual.
+    pub(crate) fn go_on(&self) {
+        let mut under_way = lock(&self.under_way);
+        if under_way.is_cancelled() {
+            *under_way = CancellationToken::new();
         }
     }
 
     /// Nothing is served any more: whoever still waits is told that it failed.
     pub(crate) fn close(&self) {
         self.closed.cancel();
-        std::mem::take(&mut *lock(&self.under_way)).cancel();
+        lock(&self.under_way).cancel();
     }
 
     /// Looks after the bucket when something went wrong, until it is well again.
@@ -187,10 +196,7 @@ impl Volume {
     /// A request begins, or is refused because nothing is served any more.
     pub(super) fn begin(self: &Arc<Self>) -> (Request, CancellationToken) {
         self.requests.fetch_add(1, Ordering::SeqCst);
-        let token = match self.closed.is_cancelled() {
-            true => self.closed.clone(),
-            false => lock(&self.under_way).clone(),
-        };
+        let token = lock(&self.under_way).clone();
         (Request(Arc::clone(self)), token)
     }
 
