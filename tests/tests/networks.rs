@@ -7,8 +7,8 @@ mod members;
 
 use std::time::Duration;
 
-use createos_sdk::ErrorKind;
 use createos_sdk::wire::SandboxStatus::{Destroyed, Paused, Running};
+use createos_sdk::{ErrorKind, Sandbox};
 use createos_tests::{Fixture, sh, until};
 
 use members::{CONNECT, address, connect, member, python, resume, seen_by, serve};
@@ -46,6 +46,56 @@ async fn members_reach_each_other_and_nobody_else_does() {
     // A member's own address, that its ports and tunnels are at, is none of the network's.
     let view = server.refresh().await.expect("a view");
     assert_ne!(connect(&visitor, view.ip.as_deref().expect("an address")).await, "open");
+    fixture.end().await;
+}
+
+/// The addresses that a name has for a sandbox.
+async fn resolve(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let look = "import socket, sys\n\
+        try: print(*sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 8000)}), end='')\n\
+        except socket.gaierror: pass";
+    let found = python(sandbox, look, &[name]).await;
+    found.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_form_of_a_name_leads_to_a_member() {
+    let fixture = Fixture::start().await;
+    let client = &fixture.client;
+    let mesh = client.create_network("mesh").await.expect("a network");
+    let back = client.create_network("Back").await.expect("a network");
+    let create = client.create_sandbox("s-1vcpu-256mb").name("web");
+    let create = create.network(mesh.id().clone()).network(back.id().clone());
+    let server = create.await.expect("create");
+    let (visitor, outsider) = (member(client, &[&mesh]).await, member(client, &[]).await);
+    serve(&server).await;
+    let (at, from) = (address(&server, &mesh).await, address(&visitor, &mesh).await);
+    let whole = format!("{}.fc.local", server.id());
+    for name in ["web.fc.local", "web.mesh.fc.local", "WEB.Mesh.FC.local", &whole, "web"] {
+        assert_eq!(resolve(&visitor, name).await, [at.as_str()], "{name}");
+        assert_eq!(seen_by(&visitor, name).await, from, "{name}");
+        assert_eq!(resolve(&outsider, name).await, [""; 0], "{name}");
+    }
+    for name in ["web.back.fc.local", "web.none.fc.local", "none.fc.local", "a.web.mesh.fc.local"] {
+        assert_eq!(resolve(&visitor, name).await, [""; 0], "{name}");
+    }
+
+    // Whoever shares two networks with it is told of both.
+    visitor.attach_network("back").await.expect("attach");
+    let other = address(&server, &back).await;
+    let mut both = vec![at.clone(), other.clone()];
+    both.sort();
+    assert_eq!(resolve(&visitor, "web.fc.local").await, both);
+    assert_eq!(resolve(&visitor, "web.back.fc.local").await, [other.as_str()]);
+    server.detach_network("mesh").await.expect("detach");
+    assert_eq!(resolve(&visitor, "web").await, [other.as_str()]);
+
+    server.pause().await.expect("pause");
+    resume(&server).await;
+    assert_eq!(seen_by(&visitor, "web").await, address(&visitor, &back).await);
+    server.destroy().await.expect("destroy");
+    server.wait_until(Destroyed).await.expect("its end");
+    assert_eq!(resolve(&visitor, "web.fc.local").await, [""; 0]);
     fixture.end().await;
 }
 

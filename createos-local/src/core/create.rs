@@ -113,6 +113,7 @@ impl Core {
 
     /// Leaves nothing of a failed create but its record.
     async fn roll_back(&self, id: &SandboxId, error: &CoreError) {
+        self.inner.private_names.remove(id);
         if let Err(error) = self.inner.runtime.remove(id).await {
             // Without an owner the files are removed at the next start.
             tracing::warn!(sandbox = %id, %error, "half-made files could not be removed");

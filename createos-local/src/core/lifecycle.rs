@@ -63,6 +63,7 @@ impl Core {
             return Ok(sandbox);
         }
         self.disconnect_out(&slot).await;
+        self.inner.private_names.remove(&id);
         if let Err(error) = self.inner.runtime.remove(&id).await {
             tracing::warn!(sandbox = %id, %error, "the removal failed and will be tried again");
             return Err(error.into());

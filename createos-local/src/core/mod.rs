@@ -31,6 +31,7 @@ mod networks;
 mod outbound;
 mod pause;
 mod ports;
+mod private_names;
 mod processes;
 mod recover;
 mod resume;
@@ -69,6 +70,7 @@ pub(crate) use error::CoreError;
 pub(crate) use lifecycle::Transition;
 pub(crate) use live::{Command, End, Started, Step};
 pub(crate) use ports::{Connection, Hold};
+pub(crate) use private_names::{Place, PrivateNames};
 pub(crate) use processes::{Following, Keyboard, Screen, Session, signal_name};
 pub(crate) use self_signal::{Guest, Guests, SelfSignal};
 pub(crate) use state::State;
@@ -175,6 +177,7 @@ struct Inner {
     catalog: Catalog,
     tuning: Tuning,
     slots: Slots,
+    private_names: Arc<PrivateNames>,
     builds: Builds,
     /// Room for connections into sandboxes.
     room: Arc<Semaphore>,
@@ -208,6 +211,8 @@ impl Core {
             // No sandbox takes all of it.
             most: (tuning.max_connections / 4).clamp(16, MAX_OUTBOUND),
         };
+        let private_names = Arc::new(PrivateNames::default());
+        outside.names.add_zone(Arc::clone(&private_names) as _);
         let (guests, received) = mpsc::unbounded_channel();
         let core = Self {
             inner: Arc::new(Inner {
@@ -216,6 +221,7 @@ impl Core {
                 catalog,
                 tuning,
                 slots: Slots::default(),
+                private_names,
                 builds: Builds::new(tuning.build.at_once),
                 room,
                 outside: Arc::new(outside),
@@ -226,6 +232,7 @@ impl Core {
             }),
         };
         core.recover().await?;
+        core.learn_names().await?;
         core.recover_templates().await?;
         core.start_upkeep();
         Ok((core, received))

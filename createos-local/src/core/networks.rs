@@ -1,9 +1,12 @@
 //! Private networks, and joining and leaving them (api.md 4.16, 5.6, 6.6, 7.3).
 
+use std::collections::BTreeSet;
+
 use createos_sdk::wire::NetworkRef;
 use createos_sdk::{NetworkId, SandboxId};
 use ulid::Ulid;
 
+use super::private_names::Known;
 use super::{Core, CoreError, State, validate};
 use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{RuntimeError, Saved};
@@ -86,7 +89,8 @@ impl Core {
             self.inner.store.leave(id, &network.id).await?;
             return Err(error.into());
         }
-        Ok(self.inner.store.set_linked(id).await?)
+        self.inner.store.set_linked(id).await?;
+        self.name(id).await
     }
 
     async fn join(&self, id: &SandboxId, to: &Network, state: State) -> Result<Join, CoreError> {
@@ -132,6 +136,25 @@ impl Core {
             }
         }
         self.inner.store.leave(id, &network.id).await?;
+        self.name(id).await
+    }
+
+    /// Makes known by which names a sandbox is reached on its networks.
+    async fn name(&self, id: &SandboxId) -> Result<(), CoreError> {
+        let places = self.inner.store.places(Some(id)).await?;
+        let name = places.first().map(|(_, name, _)| name.clone()).unwrap_or_default();
+        let places = places.into_iter().map(|(_, _, place)| place).collect();
+        self.inner.private_names.set(id, Known { name, places });
+        Ok(())
+    }
+
+    /// The names that an earlier engine has given.
+    pub(super) async fn learn_names(&self) -> Result<(), CoreError> {
+        let places = self.inner.store.places(None).await?;
+        let ids: BTreeSet<&SandboxId> = places.iter().map(|(id, ..)| id).collect();
+        for id in ids {
+            self.name(id).await?;
+        }
         Ok(())
     }
 
@@ -164,7 +187,7 @@ impl Core {
         for network in networks {
             check(self.join(id, network, State::Creating).await?, network)?;
         }
-        Ok(())
+        if networks.is_empty() { Ok(()) } else { self.name(id).await }
     }
 
     /// Puts a sandbox that has just begun to run on its networks, and off others that its

@@ -18,7 +18,7 @@ mod udp;
 mod uplink;
 
 pub(crate) use account::Account;
-pub(crate) use dns::Names;
+pub(crate) use dns::{Names, Zone};
 pub(crate) use meter::{Meter, QUOTA_BYTES, Traffic, UNMETERED};
 pub(crate) use rules::Rules;
 pub(crate) use uplink::{Outside, Uplink};

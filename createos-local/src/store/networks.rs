@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 use super::record::{from_micros, text, to_micros};
 use super::sandboxes::get;
 use super::{Store, StoreError};
-use crate::core::State;
+use crate::core::{Place, State};
 use crate::network_protocol::{Link, POOLS, Subnet};
 
 /// How many bits the addresses of one network have in common: room for 1,021 members.
@@ -225,6 +225,15 @@ impl Store {
         .await
     }
 
+    /// Who is where by which name: one sandbox, or all.
+    pub(crate) async fn places(
+        &self,
+        sandbox: Option<&SandboxId>,
+    ) -> Result<Vec<(SandboxId, String, Place)>, StoreError> {
+        let sandbox = sandbox.cloned();
+        self.call(move |connection| places(connection, sandbox.as_ref())).await
+    }
+
     /// A sandbox's places on networks.
     pub(crate) async fn links(&self, sandbox: &SandboxId) -> Result<Vec<Link>, StoreError> {
         let sandbox = sandbox.clone();
@@ -247,6 +256,27 @@ impl Store {
         })
         .await
     }
+}
+
+fn places(
+    connection: &Connection,
+    sandbox: Option<&SandboxId>,
+) -> Result<Vec<(SandboxId, String, Place)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.name, n.id, n.name, m.ip
+         FROM memberships m JOIN networks n ON n.id = m.network
+         JOIN sandboxes s ON s.id = m.sandbox
+         WHERE ?1 IS NULL OR m.sandbox = ?1 ORDER BY n.slot",
+    )?;
+    let rows = statement.query_map([sandbox.map(SandboxId::as_str)], |row| {
+        let place = Place {
+            network: row.get(2)?,
+            network_name: row.get(3)?,
+            ip: text(row, 4, |word| word.parse().ok())?,
+        };
+        Ok((text(row, 0, |word| word.parse().ok())?, row.get(1)?, place))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn insert(

@@ -49,7 +49,7 @@ examples! {
         planes::tunnel::start();
     terminal: Serves, ["from /dev/pts/", "size 40 120",
         "the shell has ended"], planes::terminal::start();
-    network: Lacks("a private network is not available"), ["has the address 10.64.",
+    network: Serves, ["has the address 10.64.",
         "has the address 10.64.", "hello from the other sandbox", "after one has left: 1", "network removed"],
         planes::network::start();
     disk: ServesOnBucket, ["the writer has s3 at /mnt/data: mounted",

@@ -5,9 +5,7 @@ mod names;
 mod stream;
 
 pub(super) use answer::{Transport, answer};
-pub(crate) use names::Names;
-#[allow(unused_imports, reason = "private networks have names of their own")]
-pub(crate) use names::Zone;
+pub(crate) use names::{Names, Zone};
 pub(super) use stream::serve_stream;
 
 /// The port of every name server.

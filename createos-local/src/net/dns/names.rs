@@ -72,7 +72,6 @@ impl Names {
     }
 
     /// Adds names of the engine's own. Earlier zones are asked first.
-    #[allow(dead_code, reason = "private networks have names of their own")]
     pub(crate) fn add_zone(&self, zone: Arc<dyn Zone>) {
         self.0.zones.write().unwrap_or_else(PoisonError::into_inner).push(zone);
     }
