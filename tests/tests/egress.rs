@@ -1,5 +1,7 @@
 //! The way out of real sandboxes: names, connections, datagrams, rules and counters.
 
+#[path = "egress/hostile.rs"]
+mod hostile;
 #[path = "egress/world.rs"]
 mod world;
 

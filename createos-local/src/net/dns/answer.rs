@@ -81,7 +81,7 @@ async fn reply(shared: &Shared, bytes: &[u8], transport: Transport) -> Option<Ve
         return Some(whole);
     }
     // Who wants the rest asks again by TCP.
-    reply.insert_answers(Vec::new());
+    reply.take_answers();
     reply.set_truncated(true).to_vec().ok()
 }
 
