@@ -11,7 +11,6 @@ mod exec;
 mod files;
 mod guard;
 mod ingress;
-mod later;
 mod linger;
 mod ndjson;
 mod networks;
@@ -32,6 +31,7 @@ mod tests;
 mod text;
 mod tunnel;
 mod upgrade;
+mod usage;
 mod view;
 mod web_socket;
 
@@ -77,6 +77,8 @@ fn router(front: Front) -> Router {
         .route("/readyz", get(service::readyz))
         .route("/v1/whoami", get(service::whoami))
         .route("/v1/hosts", get(service::hosts))
+        .route("/v1/metrics", get(usage::metrics))
+        .route("/v1/metrics/timeseries", get(usage::timeseries))
         .route("/v1/shapes", get(catalog::shapes))
         .route("/v1/rootfs", get(catalog::rootfs))
         .route("/v1/templates", get(templates::list).post(templates::create))
@@ -112,7 +114,6 @@ fn router(front: Front) -> Router {
         .merge(network_routes())
         .merge(device_routes())
         .merge(computer::router())
-        .merge(later::router())
         .fallback(answer::no_route)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(guarded)

@@ -44,6 +44,7 @@ mod state;
 mod templates;
 mod token;
 mod upkeep;
+mod usage;
 mod validate;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -77,14 +78,11 @@ pub(crate) use state::State;
 pub(crate) use templates::Log as TemplateLog;
 pub(crate) use templates::Next as LogNext;
 pub(crate) use token::{NewToken, TOKEN_PREFIX};
+pub(crate) use usage::Window;
 pub(crate) use validate::shown;
 
 /// The one region this engine has.
 pub(crate) const REGION: &str = "local";
-
-/// How every refusal of an unbuilt feature ends.
-pub(crate) const NOT_YET: &str = "this version of the local engine does not have it; leave it \
-                                  out, or use the hosted control plane";
 
 /// How long shutdown waits for boots and removals under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -303,6 +301,9 @@ impl Core {
         }
         if forget {
             self.remove_all().await;
+        }
+        if let Err(error) = self.inner.store.note_alive().await {
+            tracing::warn!(%error, "the end of what runs was not noted");
         }
         self.inner.runtime.shutdown().await;
         self.inner.store.close().await;

@@ -19,6 +19,7 @@ const NOT_CREATED: &str = "the engine ended while this sandbox was being created
 
 impl Core {
     pub(super) async fn recover(&self) -> Result<(), CoreError> {
+        self.inner.store.end_old_runs().await?;
         for sandbox in self.inner.store.in_states(&[State::Creating]).await? {
             self.undo_create(sandbox).await?;
         }

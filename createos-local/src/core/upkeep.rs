@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::usage::REMEMBERED;
 use super::{Core, CoreError, State};
 use crate::runtime::Died;
 use crate::store::Change;
@@ -67,6 +68,10 @@ impl Core {
 
     /// One round of upkeep.
     async fn tidy(&self) -> Result<(), CoreError> {
+        self.inner.store.note_alive().await?;
+        if let Some(limit) = SystemTime::now().checked_sub(REMEMBERED) {
+            self.inner.store.forget_runs(limit).await?;
+        }
         if let Some(limit) = SystemTime::now().checked_sub(self.inner.tuning.keep_ended) {
             self.inner.store.forget_ended(limit).await?;
         }

@@ -146,6 +146,24 @@ pub(super) const MIGRATIONS: &[&str] = &[
         sent     INTEGER NOT NULL,
         received INTEGER NOT NULL
     ) STRICT;",
+    // What ran, from when to when, and how large it was. One that runs has no end yet.
+    "CREATE TABLE runs (
+        sandbox     TEXT NOT NULL,
+        cpu_percent INTEGER NOT NULL,
+        mem_mib     INTEGER NOT NULL,
+        begun       INTEGER NOT NULL,
+        ended       INTEGER
+    ) STRICT;
+    CREATE INDEX runs_ended ON runs (ended);
+    CREATE INDEX runs_open ON runs (sandbox) WHERE ended IS NULL;
+    CREATE TRIGGER runs_begin AFTER UPDATE OF status ON sandboxes
+        WHEN NEW.status = 'running' AND OLD.status <> 'running'
+        BEGIN INSERT INTO runs (sandbox, cpu_percent, mem_mib, begun) VALUES (NEW.id,
+            NEW.cpu_percent, NEW.mem_mib, CAST(unixepoch('subsec') * 1000000 AS INTEGER)); END;
+    CREATE TRIGGER runs_end AFTER UPDATE OF status ON sandboxes
+        WHEN NEW.status <> 'running' AND OLD.status = 'running'
+        BEGIN UPDATE runs SET ended = max(begun, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+            WHERE sandbox = NEW.id AND ended IS NULL; END;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

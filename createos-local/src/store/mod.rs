@@ -13,6 +13,7 @@ mod settings;
 mod templates;
 mod tokens;
 mod traffic;
+mod usage;
 mod vault;
 
 use std::fs::OpenOptions;
@@ -32,6 +33,7 @@ pub(crate) use sandboxes::{Change, Counts, InsertError, Page};
 pub(crate) use settings::Setting;
 pub(crate) use templates::{LogLine, Template, TemplatePage};
 pub(crate) use tokens::{Digest, TokenRecord};
+pub(crate) use usage::{InUse, Used};
 
 /// How long SQLite waits for another program's lock before it gives up.
 const LOCK_WAIT: Duration = Duration::from_secs(2);

@@ -22,4 +22,5 @@ mod settings;
 mod templates;
 mod terminal;
 mod tunnel;
+mod usage;
 mod wire;

@@ -1,7 +1,7 @@
 //! Every route is there, guarded, and says what it cannot do.
 
 use axum::http::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rig::{KEY, Rig};
 
@@ -130,30 +130,6 @@ async fn unknown_routes_and_wrong_methods() {
         assert_eq!(reply.status, 405, "{method} {path}");
         assert!(reply.message().contains(method), "{}", reply.message());
     }
-}
-
-/// Every route of api.md section 2 that is not built, and how it is called.
-const LATER: &[(&str, &str)] = &[("GET", "/v1/metrics"), ("GET", "/v1/metrics/timeseries")];
-
-#[tokio::test]
-async fn what_is_not_built_is_refused_by_name() {
-    let rig = Rig::new().await;
-    let id = rig.sandbox().await;
-    for &(method, path) in LATER {
-        let of_sandbox = !path.starts_with("/v1/");
-        let full = if of_sandbox { format!("/v1/sandboxes/{id}{path}") } else { path.to_owned() };
-        for body in [None, Some(Value::Null), Some(json!({}))] {
-            let reply = rig.call(method, &full, body).await;
-            assert_eq!(reply.status, 501, "{method} {full}");
-            assert!(reply.message().contains("local engine"), "{}", reply.message());
-        }
-        if of_sandbox {
-            let unknown = format!("/v1/sandboxes/sb-unknown{path}");
-            let reply = rig.call(method, &unknown, None).await;
-            assert_eq!(reply.status, 404, "{method} {unknown}");
-        }
-    }
-    assert_eq!(rig.status(&id).await, "running");
 }
 
 #[tokio::test]
