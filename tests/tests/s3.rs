@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use createos_sdk::wire::{DiskAttachment, DiskCredentials, MountStatus};
 use createos_sdk::{Disk, ErrorKind, Sandbox};
 use createos_tests::s3::{BUCKET, S3};
-use createos_tests::{Fixture, sh, until};
+use createos_tests::{EngineProcess, Fixture, sh, until};
 
 const MOUNT: &str = "/mnt/data";
 
@@ -410,11 +414,10 @@ async fn while_a_server_stalls_everything_else_goes_on_and_pauses_and_ends_are_b
 
 #[tokio::test]
 async fn an_engine_that_is_killed_leaves_nothing_mounted_and_the_next_one_goes_on() {
-    use createos_tests::EngineProcess;
     let (s3, dir) = (S3::start(), tempfile::tempdir().unwrap());
     let start = || {
         let program = env!("CARGO_BIN_EXE_createos-tests-engine");
-        EngineProcess::start(std::process::Command::new(program).arg(dir.path()))
+        EngineProcess::start(Command::new(program).arg(dir.path()))
     };
     let engine = start();
     let made = engine.client.create_disk("data", s3.config(), s3.keys()).await.unwrap();
@@ -428,7 +431,7 @@ async fn an_engine_that_is_killed_leaves_nothing_mounted_and_the_next_one_goes_o
     engine.kill();
     let begun = Instant::now();
     let is_left = || {
-        let found = std::process::Command::new("pgrep").args(["-f", "slee[p] 0.0123456"]).output();
+        let found = Command::new("pgrep").args(["-f", "slee[p] 0.0123456"]).output();
         !found.unwrap().stdout.is_empty()
     };
     while is_left() {
@@ -442,6 +445,58 @@ async fn an_engine_that_is_killed_leaves_nothing_mounted_and_the_next_one_goes_o
     one.resume().await.unwrap();
     one.wait_until_mounted(MOUNT).await.unwrap();
     assert_eq!(run(&one, "cat /mnt/data/kept").await, "kept\n");
+    engine.end();
+}
+
+/// An engine of an ordinary user, who may open `/dev/fuse` or not; root tries both without
+/// changing anything on the machine.
+fn users_engine(home: &Path, may_open: bool) -> EngineProcess {
+    const USER: u32 = 12_345;
+    let (program, data_dir) = (home.join("engine"), home.join("data"));
+    std::fs::copy(env!("CARGO_BIN_EXE_createos-tests-engine"), &program).unwrap();
+    std::fs::create_dir(&data_dir).unwrap();
+    std::fs::set_permissions(&data_dir, Permissions::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(home, Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&data_dir, Some(USER), Some(USER)).unwrap();
+    let (mode, home) = (if may_open { "666" } else { "600" }, home.display());
+    let script = format!(
+        "set -e; mknod {home}/fuse c 10 229; chmod {mode} {home}/fuse; \
+         mount --bind {home}/fuse /dev/fuse; \
+         exec setpriv --reuid={USER} --regid={USER} --clear-groups {home}/engine {home}/data"
+    );
+    EngineProcess::start(Command::new("unshare").args(["--mount", "sh", "-c", &script]))
+}
+
+#[tokio::test]
+async fn an_ordinary_user_is_told_what_is_missing_and_served_where_it_is_there() {
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root, "only root can show both to an engine; run these tests as root");
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let engine = users_engine(home.path(), false);
+    engine.client.create_disk("data", s3.config(), s3.keys()).await.unwrap();
+    let one = engine.client.create_sandbox("s-1vcpu-256mb").await.unwrap();
+    let error = one.attach_disk("data", MOUNT).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedState, "{error}");
+    for words in ["/dev/fuse", "Permission denied", "run the engine as root"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(sh(&one, "echo well").await, "well\n");
+    engine.end();
+
+    let home = tempfile::tempdir().unwrap();
+    let engine = users_engine(home.path(), true);
+    engine.client.create_disk("data", s3.config(), s3.keys()).await.unwrap();
+    let one = engine.client.create_sandbox("s-1vcpu-256mb").await.unwrap();
+    one.attach_disk("data", MOUNT).await.unwrap();
+    assert_eq!(run(&one, "cd /mnt/data; echo mine >x; stat -c %U x; cat x").await, "root\nmine\n");
+    run(&one, "nohup sleep 1000 >/dev/null 2>&1 &").await;
+    one.pause().await.unwrap();
+    one.resume().await.unwrap();
+    assert_eq!(run(&one, "cat /mnt/data/x").await, "mine\n");
+    one.detach_disk("data", MOUNT).await.unwrap();
+    assert_eq!(run(&one, "ls /mnt/data; grep -c fuse.s3 /proc/mounts || true").await, "0\n");
+    one.attach_disk("data", MOUNT).await.unwrap();
+    one.destroy().await.unwrap();
     engine.end();
 }
 

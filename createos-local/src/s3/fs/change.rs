@@ -148,7 +148,8 @@ impl Volume {
         let (source, target) = (self.prefix_of(from), self.prefix_of(to));
         let mut objects = Vec::new();
         let mut next: Option<String> = None;
-        loop {
+        // As many pages as objects at most: a server might send empty ones without end.
+        for _ in 0..MOST {
             let page = self.heed(self.s3.list(&source, false, 1000, next.as_deref()).await)?;
             objects.extend(page.objects);
             if objects.len() > MOST {
@@ -158,6 +159,9 @@ impl Volume {
             if next.is_none() {
                 break;
             }
+        }
+        if next.is_some() {
+            return Err(Errno::EXDEV);
         }
         let pairs: Vec<(String, String, u64)> = objects
             .into_iter()
@@ -207,9 +211,10 @@ impl Volume {
         if let Some(staged) = self.staged_of(number) {
             return staged.truncate(self, size).await;
         }
-        let staged = self.stage_existing(number).await?;
-        let truncated = staged.truncate(self, size).await;
-        let saved = self.unstage(number, &staged).await;
-        truncated.and(saved)
+        // Also when the request is cut off.
+        let let_go = |one: Arc<super::staged::Staged>| self.let_go(number, &one);
+        let staged = scopeguard::guard(self.stage_existing(number).await?, let_go);
+        staged.truncate(self, size).await?;
+        staged.save(self).await
     }
 }

@@ -14,6 +14,8 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use scopeguard::ScopeGuard;
+
 use super::cache::{Entry, VALID};
 use super::folder::Folder;
 use super::read::Reader;
@@ -116,7 +118,7 @@ impl Volume {
         if flags.acc_mode() == OpenAccMode::O_RDONLY {
             if let Some(staged) = self.staged_of(number) {
                 staged.opens.fetch_add(1, Ordering::SeqCst);
-                return self.hand_out(Handle::Writing(staged, mode));
+                return self.hand_out_staged(number, staged, mode);
             }
             let path = self.path(number)?;
             let Entry::File(object) = self.expect(&path).await? else {
@@ -124,11 +126,13 @@ impl Volume {
             };
             return self.hand_out(Handle::Reading(Arc::new(Reader::new(path, object))));
         }
-        let staged = self.stage_existing(number).await?;
+        // Also when the request is cut off.
+        let let_go = |one: Arc<Staged>| self.let_go(number, &one);
+        let staged = scopeguard::guard(self.stage_existing(number).await?, let_go);
         if flags.0 & libc::O_TRUNC != 0 {
             staged.truncate(self, 0).await?;
         }
-        self.hand_out(Handle::Writing(staged, mode))
+        self.hand_out_staged(number, ScopeGuard::into_inner(staged), mode)
     }
 
     async fn create(&self, path: &str, flags: i32) -> Result<(fuser::FileAttr, u64), Errno> {
@@ -146,7 +150,7 @@ impl Volume {
         let staged = self.stage(number, || Staged::new(&self.shared, path, base));
         let handed = staged.and_then(|staged| {
             let entry = staged.entry();
-            Ok((entry, self.hand_out(Handle::Writing(staged, mode))?))
+            Ok((entry, self.hand_out_staged(number, staged, mode)?))
         });
         match handed {
             Ok((entry, handle)) => Ok((self.attributes(number, &entry), handle)),

@@ -9,6 +9,8 @@ use super::cache::{Entry, name_of, parent};
 use super::volume::Volume;
 
 const PAGE: u16 = 1000;
+/// More pages than any directory has; a server that never ends a listing is not believed.
+const MOST_PAGES: usize = 10_000;
 
 pub(super) struct Folder {
     pub(super) path: String,
@@ -68,6 +70,7 @@ impl Folder {
                 return Ok(pages.entries[(index - start) as usize..].to_vec());
             }
             match pages.next.clone() {
+                Some(_) if pages.current >= MOST_PAGES => return Err(Errno::EIO),
                 Some(next) => {
                     let page = pages.current + 1;
                     pages.starts.truncate(page);

@@ -305,12 +305,27 @@ impl Volume {
     /// One who had a file open for writing has closed it; the last one's writes are saved.
     pub(super) async fn unstage(&self, number: u64, one: &Arc<Staged>) -> Result<(), Errno> {
         let saved = one.save(self).await;
+        self.let_go(number, one);
+        saved
+    }
+
+    pub(super) fn let_go(&self, number: u64, one: &Arc<Staged>) {
         let mut staged = lock(&self.staged);
         one.opens.fetch_sub(1, Ordering::SeqCst);
         if !one.is_open() && staged.get(&number).is_some_and(|now| Arc::ptr_eq(now, one)) {
             staged.remove(&number);
         }
-        saved
+    }
+
+    /// A handle for a file that has just been opened for writing, or is to others.
+    pub(super) fn hand_out_staged(
+        &self,
+        number: u64,
+        one: Arc<Staged>,
+        mode: Mode,
+    ) -> Result<u64, Errno> {
+        let handed = self.hand_out(Handle::Writing(Arc::clone(&one), mode));
+        handed.inspect_err(|_| self.let_go(number, &one))
     }
 
     pub(super) fn hand_out(&self, handle: Handle) -> Result<u64, Errno> {
