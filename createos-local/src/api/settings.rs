@@ -42,6 +42,9 @@ pub(super) async fn metrics(State(front): State<Front>, Id(id): Id) -> Answer {
     metrics.set_number("cpu_pct", (measured.cpu_pct * 10.0).round() / 10.0);
     metrics.set_count("mem_used_bytes", measured.mem_used_bytes);
     metrics.set_count("mem_total_bytes", measured.mem_total_bytes);
+    let traffic = front.core().traffic(&id).await?;
+    metrics.set_count("net_sent_bytes", traffic.sent);
+    metrics.set_count("net_received_bytes", traffic.received);
     metrics.set_text("ts", Timestamp::now().to_string());
     ok(metrics)
 }

@@ -74,6 +74,10 @@ async fn metrics_are_measured_over_a_moment() {
     assert_eq!(metrics["id"], id.as_str());
     assert_eq!(metrics["mem_used_bytes"], 7 << 20);
     assert_eq!(metrics["mem_total_bytes"], 256 << 20);
+    assert_eq!(
+        (&metrics["net_sent_bytes"], &metrics["net_received_bytes"]),
+        (&json!(0), &json!(0))
+    );
     let cpu = metrics["cpu_pct"].as_f64().unwrap();
     assert!(cpu > 1.0 && cpu <= 100.0, "{cpu}");
     assert!(metrics["ts"].as_str().unwrap().ends_with('Z'));
