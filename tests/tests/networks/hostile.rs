@@ -190,6 +190,8 @@ async fn an_ordinary_user_has_networks_as_well() {
     }
     let engine = EngineProcess::start(command.arg(&data_dir));
     let (server, visitor, at) = two(&engine.client).await;
+    let name = format!("{}.fc.local", server.id());
+    assert_eq!(seen_by(&visitor, &name).await, seen_by(&visitor, &at).await);
     visitor.detach_network("mesh").await.expect("detach");
     assert_ne!(connect(&visitor, &at).await, "open");
     visitor.attach_network("mesh").await.expect("attach");
