@@ -102,7 +102,7 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Engine
 
 /// Makes a directory of mode 0700. An empty one is tightened; a used one that others may enter
 /// is refused, because tightening somebody's `/tmp` would be worse.
-fn make_private(path: &Path) -> Result<(), EngineError> {
+pub(crate) fn make_private(path: &Path) -> Result<(), EngineError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, Rootfs};
 use crate::core::{BuildLimits, Core, Neighbourhood, Tuning};
 use crate::data_dir::{DataDir, default_data_dir};
 use crate::error::EngineError;
+use crate::images::Images;
 use crate::runtime::{DESKTOP_REMEDY, HOST_ROOTFS, Namespaces, Runtime, desktop_programs};
 use crate::store::{Store, StoreError};
 
@@ -83,6 +84,12 @@ impl Engine {
     /// Where its state is kept.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// The root filesystems that sandboxes can be made from beside this machine's own, and
+    /// more of them.
+    pub fn images(&self) -> Images {
+        Images::of(&self.data_dir)
     }
 
     /// Stops taking requests, gives those under way a few seconds, ends every sandbox's

@@ -29,7 +29,7 @@ mod engine;
 mod error;
 #[path = "guest/protocol.rs"]
 mod guest_protocol;
-mod images;
+pub mod images;
 mod net;
 #[path = "warden/network_protocol.rs"]
 mod network_protocol;
