@@ -145,6 +145,7 @@ fn first_steps(home: &Home) {
 
     run_commands(home);
     move_files(home);
+    import_an_image(home);
 
     assert_eq!(home.json(&["sandbox", "list"]).as_array().map(Vec::len), Some(1));
     let id = created["id"].as_str().expect("an id");
@@ -174,6 +175,38 @@ fn run_commands(home: &Home) {
     let missing = home.run(&["sandbox", "exec", "my-box", "--", "no-such-program"]);
     assert_eq!(missing.status.code(), Some(127));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-program"));
+}
+
+/// The engine sees it at once; it need not know of it beforehand.
+fn import_an_image(home: &Home) {
+    let root = home.dir.path().join("tiny");
+    fs::create_dir_all(root.join("bin")).expect("a directory");
+    fs::copy("/bin/busybox", root.join("bin/sh")).expect("busybox");
+    let mut tar = Command::new("tar");
+    tar.current_dir(&root).args(["-czf", "../tiny.tar.gz", "."]);
+    assert!(tar.status().expect("tar").success());
+    let imported = home.json(&["local", "image", "import", "tiny", "tiny.tar.gz"]);
+    assert_eq!(imported["name"], "tiny:latest");
+    let rootfs = home.json(&["sandbox", "rootfs"]);
+    assert_eq!(rootfs["rootfs"], serde_json::json!(["devbox:1", "tiny:latest"]));
+    home.ok(&[
+        "sandbox",
+        "create",
+        "--shape",
+        "s-1vcpu-256mb",
+        "--name",
+        "tiny",
+        "--rootfs",
+        "tiny",
+    ]);
+    let said = home.ok(&["sandbox", "exec", "tiny", "--", "sh", "-c", "echo $SHELL; echo /bin/*"]);
+    assert_eq!(said, "/bin/sh\n/bin/sh\n");
+    home.ok(&["sandbox", "rm", "tiny", "--force"]);
+    assert_eq!(home.json(&["local", "image", "ls"]).as_array().map(Vec::len), Some(1));
+    home.ok(&["local", "image", "rm", "tiny"]);
+    let gone = home.run(&["local", "image", "rm", "tiny"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert_eq!(home.json(&["local", "image", "ls"]), serde_json::json!([]));
 }
 
 fn move_files(home: &Home) {

@@ -21,13 +21,8 @@ const MOST_VARIABLES: usize = 64 << 10;
 
 /// What points to something by its digest.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
-    #[serde(default)]
-    pub(super) media_type: String,
     pub(super) digest: String,
-    #[serde(default)]
-    pub(super) size: u64,
     #[serde(default)]
     platform: Option<Platform>,
 }

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 mod doctor;
 #[cfg(target_os = "linux")]
+mod image;
+#[cfg(target_os = "linux")]
 mod serve;
 #[cfg(target_os = "linux")]
 mod start;
@@ -53,6 +55,8 @@ enum LocalCommand {
     Serve(ServeArgs),
     /// Check what this machine can do, and what is missing
     Doctor,
+    #[cfg(target_os = "linux")]
+    Image(image::ImageArgs),
 }
 
 /// Where an engine serves and keeps its state.
@@ -101,6 +105,7 @@ pub(super) async fn run(args: LocalArgs, ctx: &Context) -> Result<Exit, Failure>
         LocalCommand::Status => status::run(ctx).await,
         LocalCommand::Serve(args) => serve::run(args, ctx).await,
         LocalCommand::Doctor => doctor::run(ctx).await,
+        LocalCommand::Image(args) => image::run(args, ctx).await,
     }
 }
 
