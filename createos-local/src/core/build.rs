@@ -143,6 +143,11 @@ impl Core {
         let (origin, config) = self.base_of(dockerfile.family, asked).await?;
         let Plan { steps, config } = plan(&dockerfile, &config)?;
         self.boot_builder(builder, &origin).await?;
+        // It ends with the build, whatever ends that.
+        let uplink = self.connect_builder(builder).await.unwrap_or_else(|error| {
+            log.say("warn", format!("commands have no way out to the network: {error}"));
+            None
+        });
         let count = steps.len();
         let mut room = self.tuning().build.output_bytes;
         for (index, step) in steps.into_iter().enumerate() {
@@ -154,6 +159,9 @@ impl Core {
             // Otherwise no sandbox could run anything.
             let check = ["/bin/sh", "-c", ":"].map(str::to_owned).to_vec();
             self.run_command(builder, check, &config, &mut room, log).await?;
+        }
+        if let Some(uplink) = uplink {
+            uplink.close().await;
         }
         Ok(config)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use createos_sdk::SandboxId;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Fields;
 use super::settings::{changed, conflict};
@@ -70,6 +71,25 @@ impl Core {
         let internal = |error: io::Error| CoreError::Internal(error.to_string());
         slot.set_uplink(uplink.map_err(internal)?);
         Ok(())
+    }
+
+    /// Opens the way out for a sandbox that has no record, without rules, for as long as the
+    /// value lives. Where there is none on this machine, it reaches nothing.
+    pub(super) async fn connect_builder(
+        &self,
+        id: &SandboxId,
+    ) -> Result<Option<Uplink>, CoreError> {
+        if self.inner.runtime.can_reach_out().is_err() {
+            return Ok(None);
+        }
+        let account = Arc::new(Account::new(
+            Rules::default(),
+            Meter::new(Traffic { quota: UNMETERED, sent: 0, received: 0 }),
+        ));
+        let (outlet, outside) = (self.outlet(id).await?, Arc::clone(&self.inner.outside));
+        let end = CancellationToken::new();
+        let uplink = Uplink::open(id.clone(), outlet, account, outside, end);
+        uplink.map(Some).map_err(|error| CoreError::Internal(error.to_string()))
     }
 
     async fn outlet(&self, id: &SandboxId) -> Result<Outlet, RuntimeError> {

@@ -384,6 +384,12 @@ impl Unpacker {
                 return Err(ImageError::Unsupported(format!("its /{name} is no directory")));
             }
         }
+        // Whoever is booted from it has a name and a resolver of its own.
+        if let Ok(etc) = self.open(b"etc") {
+            for name in ["hostname", "hosts", "resolv.conf"] {
+                let _ = rustix::fs::unlinkat(&etc, name, AtFlags::empty());
+            }
+        }
         // The agent's place.
         remove_tree(&self.path.join(".cos")).map_err(at(b".cos"))?;
         let modes = std::mem::take(&mut self.modes);

@@ -166,6 +166,8 @@ pub(crate) fn name_machine(hostname: &str) -> Result<()> {
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(content.as_bytes()));
     }
+    // Those of a template or a source say its name.
+    rename_machine();
     Ok(())
 }
 
