@@ -34,6 +34,22 @@ async fn ask(sandbox: &createos_sdk::Sandbox, address: &str, port: u16, words: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn builds_of_templates_reach_them_too() {
+    let world = World::start();
+    let fixture = world.engine().await;
+    let dockerfile = "FROM nodeops/sandbox:debian\nRUN curl -sS http://allowed.test/ >/root/page\n";
+    let template = fixture.client.create_template("fetched", dockerfile).await.expect("template");
+    if let Err(error) = template.wait_until_ready().await {
+        panic!("{error}\n{}", template.logs().await.expect("log"));
+    }
+    let creating = fixture.client.create_sandbox("s-1vcpu-256mb").rootfs("fetched");
+    let sandbox = creating.await.expect("a sandbox");
+    let page = sh(&sandbox, "cat /root/page").await;
+    assert!(page.starts_with("hello from allowed.test"), "{page}");
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_and_pages_outside_are_reached() {
     let world = World::start();
     let fixture = world.engine().await;

@@ -79,7 +79,7 @@ CMD [\"greet\"]
         // It has a name of its own, and not that of what built it.
         let name =
             sh(&sandbox, "uname -n; cat /etc/hostname; getent hosts $(uname -n) | wc -l").await;
-        let own = sandbox.view().unwrap().name.clone().unwrap();
+        let own = sandbox.refresh().await.unwrap().name.clone().unwrap();
         assert_eq!(name, format!("{own}\n{own}\n1\n"));
         let said = sh(&sandbox, "greet; cat /usr/share/what; pwd; id -un; cat where who").await;
         assert_eq!(said, "hello from the template\ntools\n/srv/app\nwww-data\n/srv/app\nroot\n");
