@@ -10,12 +10,10 @@ mod run;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::run::Engine::{Lacks, Serves, ServesOnBucket};
+use crate::run::Engine::{Serves, ServesOnBucket};
 
-/// One row per example: what the local engine makes of it, what the example says in this order
-/// where it runs, and the scripted plane it also runs on.
-///
-/// When the engine learns to serve an area, `Lacks(…)` becomes `Serves`, and nothing else changes.
+/// One row per example: what the local engine needs for it, what the example says in this order,
+/// and the scripted plane it also runs on.
 macro_rules! examples {
     ($($name:ident: $engine:expr, $says:expr $(, $plane:expr)?;)*) => {
         const NAMES: &[&str] = &[$(stringify!($name)),*];
