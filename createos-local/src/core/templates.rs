@@ -208,8 +208,8 @@ impl Core {
             (None, Family::Alpine) => Err(CoreError::NotAvailable {
                 field: "dockerfile",
                 message: "this machine has no Alpine system to build on; import one \
-                          (createos local image import alpine:3.20 FILE, or createos local image \
-                          pull alpine:3.20), or build on nodeops/sandbox:debian"
+                          (createos local image import alpine:3.20 FILE, a tarball of it or what \
+                          docker save wrote), or build on nodeops/sandbox:debian"
                     .to_owned(),
             }),
         }

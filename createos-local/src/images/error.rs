@@ -36,9 +36,6 @@ pub enum ImageError {
     /// It is larger than images may be, or than this machine's disk has room for.
     #[error("the image is too large: {0}")]
     TooLarge(String),
-    /// The registry refused, or did not answer as registries do.
-    #[error("the registry: {0}")]
-    Registry(String),
     /// The data directory cannot be used.
     #[error("{context}: {source}")]
     Io {
