@@ -1,6 +1,7 @@
 //! The loopback device of a fresh network namespace.
 
-use super::netlink::{ACK, CREATE, EXCLUSIVE, Family, Messages, REQUEST};
+use super::netlink::{CREATE, EXCLUSIVE, Family};
+use super::route::{DELETE_ADDRESS, NEW_ADDRESS, address_message};
 use super::{check_int, owned};
 use std::ffi::{c_int, c_ulong};
 use std::io;
@@ -12,8 +13,6 @@ const SOCK_DGRAM: c_int = 2;
 const SOCK_CLOEXEC: c_int = 0o2_000_000;
 const SIOCSIFFLAGS: c_ulong = 0x8914;
 const IFF_UP: i16 = 1;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
 
 #[repr(C)]
 struct InterfaceRequest {
@@ -41,27 +40,10 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 /// Gives the loopback device one more address, so that the sandbox can bind and
 /// reach its own.
 pub(crate) fn add_loopback_address(address: Ipv4Addr) -> io::Result<()> {
-    change_address(&address_message(RTM_NEWADDR, CREATE | EXCLUSIVE, address))
+    address_message(NEW_ADDRESS, CREATE | EXCLUSIVE, address).send(Family::Route)
 }
 
 /// Takes an address from the loopback device.
 pub(crate) fn remove_loopback_address(address: Ipv4Addr) -> io::Result<()> {
-    change_address(&address_message(RTM_DELADDR, 0, address))
-}
-
-fn change_address(message: &Messages) -> io::Result<()> {
-    message.send(Family::Route)
-}
-
-/// One request about an address: interface 1, a /32 of its own.
-fn address_message(request: u16, flags: u16, address: Ipv4Addr) -> Messages {
-    const IFA_ADDRESS: u16 = 1;
-    const IFA_LOCAL: u16 = 2;
-    Messages::default().add(request, REQUEST | ACK | flags, |body| {
-        body.bytes(&[AF_INET as u8, 32, 0, 0]);
-        body.bytes(&1u32.to_ne_bytes());
-        for attribute in [IFA_LOCAL, IFA_ADDRESS] {
-            body.attribute(attribute, &address.octets());
-        }
-    })
+    address_message(DELETE_ADDRESS, 0, address).send(Family::Route)
 }
