@@ -38,6 +38,20 @@ const COPY_PART: u64 = 1 << 30;
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
+/// Tries what may fail in passing, and tries it again.
+async fn again<T, F>(attempt: impl Fn() -> F) -> Result<T, S3Error>
+where
+    F: Future<Output = Result<T, S3Error>>,
+{
+    for pause in AGAIN {
+        match attempt().await {
+            Err(error) if error.is_passing() => tokio::time::sleep(pause).await,
+            other => return other,
+        }
+    }
+    attempt().await
+}
+
 /// A bucket and the keys to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
@@ -171,16 +185,7 @@ impl Client {
         most: u16,
         from: Option<&str>,
     ) -> Result<Listing, S3Error> {
-        let mut tries = AGAIN.into_iter();
-        loop {
-            match self.list_once(prefix, flat, most, from).await {
-                Err(error) if error.is_passing() => match tries.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(error),
-                },
-                other => return other,
-            }
-        }
+        again(|| self.list_once(prefix, flat, most, from)).await
     }
 
     async fn list_once(
@@ -217,27 +222,18 @@ impl Client {
         ask.range = Some((offset, length));
         ask.if_match = Some(etag).filter(|etag| !etag.is_empty());
         let most = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut tries = AGAIN.into_iter();
-        loop {
-            let got = async {
-                let response = self.once(&ask).await?;
-                if response.status() != StatusCode::PARTIAL_CONTENT && offset > 0 {
-                    return Err(S3Error::Garbage("it ignores ranges".to_owned()));
-                }
-                let body = transfer::read(response, most, QUIET).await?;
-                match body.len() as u64 == length {
-                    true => Ok(body),
-                    false => Err(S3Error::Unreachable("an object ended early".to_owned())),
-                }
-            };
-            match got.await {
-                Err(error) if error.is_passing() => match tries.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(error),
-                },
-                other => return other,
+        again(|| async {
+            let response = self.once(&ask).await?;
+            if response.status() != StatusCode::PARTIAL_CONTENT && offset > 0 {
+                return Err(S3Error::Garbage("it ignores ranges".to_owned()));
             }
-        }
+            let body = transfer::read(response, most, QUIET).await?;
+            match body.len() as u64 == length {
+                true => Ok(body),
+                false => Err(S3Error::Unreachable("an object ended early".to_owned())),
+            }
+        })
+        .await
     }
 
     /// Makes an object of these bytes; returns its tag.
@@ -341,16 +337,7 @@ impl Client {
     /// Sends a request, up to three times. All of them can be repeated: the same object is
     /// put, or taken away.
     async fn ask(&self, ask: &Ask<'_>) -> Result<Response, S3Error> {
-        let mut tries = AGAIN.into_iter();
-        loop {
-            match self.once(ask).await {
-                Err(error) if error.is_passing() => match tries.next() {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(error),
-                },
-                other => return other,
-            }
-        }
+        again(|| self.once(ask)).await
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<Response, S3Error> {
