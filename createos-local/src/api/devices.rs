@@ -1,19 +1,16 @@
 //! Devices (api.md 5.9).
 
-use std::time::SystemTime;
-
 use axum::body::Body;
 use axum::extract::{RawPathParams, State as Shared};
 use axum::http::StatusCode;
-use createos_sdk::Timestamp;
 use createos_sdk::wire::{Ack, AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceView, Page};
 
 use super::Front;
 use super::answer::{Answer, Fail, ok, success};
 use super::body;
-use super::path::Segment;
+use super::path::{Segment, named};
 use super::query::Query;
-use crate::core::CoreError;
+use super::view::needed_time;
 use crate::store::Device;
 
 pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
@@ -47,7 +44,7 @@ pub(super) async fn delete(
 pub(super) async fn networks(Shared(front): Shared<Front>, Segment(key): Segment) -> Answer {
     let links = front.core().device_links(&key).await?;
     let rows = links.into_iter().map(|link| {
-        let at = time(link.attached_at)?;
+        let at = needed_time(link.attached_at, "device")?;
         Ok(DeviceNetwork::new(link.network, link.name, at))
     });
     ok(rows.collect::<Result<Vec<_>, Fail>>()?)
@@ -97,21 +94,11 @@ pub(super) async fn session(
     ok(Ack::new())
 }
 
-fn named<'a>(params: &'a RawPathParams, name: &str) -> &'a str {
-    let found = params.iter().find(|(key, _)| *key == name);
-    found.map_or("", |(_, value)| value)
-}
-
 fn view(device: Device) -> Result<DeviceView, Fail> {
     let Device { spec, ip, created_at } = device;
-    let created_at = time(created_at)?;
+    let created_at = needed_time(created_at, "device")?;
     let mut view = DeviceView::new(spec.id, spec.name, ip.to_string(), spec.pubkey, created_at);
     view.hostname = spec.hostname;
     view.os = spec.os;
     Ok(view)
-}
-
-fn time(time: SystemTime) -> Result<Timestamp, CoreError> {
-    let message = "the time of the device cannot be shown";
-    Timestamp::try_from(time).map_err(|_| CoreError::Internal(message.to_owned()))
 }

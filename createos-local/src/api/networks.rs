@@ -3,16 +3,14 @@
 use axum::body::Body;
 use axum::extract::{RawPathParams, State as Shared};
 use axum::http::StatusCode;
-use createos_sdk::Timestamp;
 use createos_sdk::wire::{Ack, CreateNetwork, NetworkMember, NetworkRef, NetworkView, Page};
 
 use super::Front;
 use super::answer::{Answer, Fail, ok, success};
 use super::body;
-use super::path::{Id, Segment};
+use super::path::{Id, Segment, named};
 use super::query::Query;
-use super::view::status;
-use crate::core::CoreError;
+use super::view::{needed_time, status};
 use crate::store::{Member, Network};
 
 pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
@@ -67,17 +65,12 @@ pub(super) async fn detach(
     body: Body,
 ) -> Answer {
     body::ignore(body).await;
-    let named = params.iter().find(|(key, _)| *key == "network");
-    let key = named.map(|(_, value)| value).ok_or(CoreError::NoSandbox)?;
-    front.core().detach_network(&id, key).await?;
+    front.core().detach_network(&id, named(&params, "network")).await?;
     ok(Ack::new())
 }
 
 fn view(network: &Network) -> Result<NetworkView, Fail> {
-    let created_at = Timestamp::try_from(network.created_at).map_err(|_| {
-        let message = "the time of the network cannot be shown".to_owned();
-        CoreError::Internal(message)
-    })?;
+    let created_at = needed_time(network.created_at, "network")?;
     Ok(NetworkView::new(network.id.clone(), &*network.name, created_at))
 }
 

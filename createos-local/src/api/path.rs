@@ -66,6 +66,12 @@ impl<S: Sync> FromRequestParts<S> for Segment {
     }
 }
 
+/// The decoded segment of this name; nothing where the route has none.
+pub(super) fn named<'a>(params: &'a RawPathParams, name: &str) -> &'a str {
+    let found = params.iter().find(|(key, _)| *key == name);
+    found.map_or("", |(_, value)| value)
+}
+
 pub(super) async fn segment(parts: &mut Parts, wanted: impl Fn(&str) -> bool) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
     params.iter().find(|(key, _)| wanted(key)).map(|(_, value)| value.to_owned())

@@ -19,6 +19,12 @@ fn time(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
 }
 
+/// A time that an answer cannot do without.
+pub(super) fn needed_time(time: SystemTime, of: &str) -> Result<Timestamp, CoreError> {
+    let message = || format!("the time of the {of} cannot be shown");
+    Timestamp::try_from(time).map_err(|_| CoreError::Internal(message()))
+}
+
 /// Milliseconds with at most three digits after the point.
 pub(super) fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
