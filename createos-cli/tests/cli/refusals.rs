@@ -1,96 +1,15 @@
 //! What the command says when it cannot do what was asked: exit codes, streams, envelopes.
 
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use wiremock::matchers::{header, method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-const ID: &str = "sb-01k4m2c9zq8v7n5t3r1p0x6y2w";
-
-struct Cli {
-    home: tempfile::TempDir,
-    url: String,
-}
-
-impl Cli {
-    fn new(url: &str) -> Self {
-        Self { home: tempfile::tempdir().expect("a directory"), url: url.to_owned() }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_createos"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("CREATEOS_SANDBOX_URL", &self.url)
-            .env("CREATEOS_API_KEY", "skp_test_0123456789")
-            .current_dir(self.home.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Answer {
-        Answer::of(self.command(arguments).output().expect("the program runs"))
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).expect("text"),
-            stderr: String::from_utf8(output.stderr).expect("text"),
-        }
-    }
-
-    fn error(&self) -> Value {
-        let document: Value = serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error}: one JSON document in {self:?}"));
-        document["error"].clone()
-    }
-}
-
-fn success(data: Value) -> ResponseTemplate {
-    ResponseTemplate::new(200).set_body_json(json!({"status": "success", "data": data}))
-}
-
-fn fail(status: u16, data: Value) -> ResponseTemplate {
-    ResponseTemplate::new(status).set_body_json(json!({"status": "fail", "data": data}))
-}
-
-fn rows(rows: Value) -> ResponseTemplate {
-    let count = rows.as_array().map_or(0, Vec::len);
-    let pagination = json!({"total": count, "limit": 500, "offset": 0, "count": count});
-    success(json!({"data": rows, "pagination": pagination}))
-}
-
-fn sandbox(name: &str, status: &str) -> Value {
-    json!({"id": ID, "name": name, "status": status, "vcpu": 1, "mem_mib": 256, "disk_mib": 10240,
-           "created_at": "2026-08-02T10:00:00Z", "ingress_enabled": false, "region": "us"})
-}
-
-/// A plane with one sandbox called `demo`.
-async fn plane(status: &str) -> MockServer {
-    let server = MockServer::start().await;
-    let one = sandbox("demo", status);
-    let list = Mock::given(method("GET")).and(path("/v1/sandboxes"));
-    list.respond_with(rows(json!([one]))).mount(&server).await;
-    let get = Mock::given(method("GET")).and(path(format!("/v1/sandboxes/{ID}")));
-    get.respond_with(success(one)).mount(&server).await;
-    let disks = Mock::given(method("GET")).and(path(format!("/v1/sandboxes/{ID}/disks")));
-    disks.respond_with(rows(json!([]))).mount(&server).await;
-    server
-}
+use crate::support::Answer;
+use crate::support::plane::{Cli, ID, fail, plane, rows, success};
+use crate::support::terminal::Terminal;
 
 #[tokio::test]
 async fn mistakes_on_the_line_are_found_before_any_request() {
@@ -302,18 +221,10 @@ async fn debug_shows_requests_and_no_secret() {
 /// Runs `rm demo` on a terminal and answers its question.
 fn rm_on_a_terminal(url: &str, answer: &str) -> (String, Option<i32>) {
     let cli = Cli::new(url);
-    let mut command = cli.command(&["sandbox", "rm", "demo"]);
-    command.stdin(Stdio::inherit()).env("TERM", "xterm");
-    let mut terminal = rexpect::session::spawn_command(command, Some(20_000)).expect("a terminal");
-    terminal.exp_string("for good?").expect("a question");
-    terminal.send(answer).expect("an answer");
-    terminal.flush().expect("sent");
-    let said = terminal.exp_eof().expect("an end");
-    let code = match terminal.process().wait().expect("a status") {
-        rexpect::process::WaitStatus::Exited(_, code) => Some(code),
-        _ => None,
-    };
-    (said, code)
+    let mut terminal = Terminal::start(&cli.command(&["sandbox", "rm", "demo"]), 80);
+    terminal.expect("for good?");
+    terminal.send(answer);
+    terminal.end()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,7 @@
+//! The command as its users run it: the built binary against a real engine,
+//! against a scripted control plane, and on a real pseudo-terminal.
+#![cfg(target_os = "linux")]
+
+mod engine;
+mod refusals;
+mod support;
