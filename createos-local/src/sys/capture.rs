@@ -34,7 +34,14 @@ pub(crate) fn open_capture(own: Ipv4Addr) -> io::Result<()> {
             outcome => outcome?,
         }
     }
-    filter().send(Family::Netfilter)
+    let filter = |messages| batch(filter(messages)).send(Family::Netfilter);
+    match filter(new_table(Messages::default(), EXCLUSIVE)) {
+        // Taken away only where it is there: the kernel lets nobody go on before it has.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            filter(new_table(remove_table(Messages::default()), 0))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Undoes that, as far as it is there, but for one route that leads nowhere: sockets that know
@@ -106,36 +113,33 @@ fn batch(inside: Messages) -> Messages {
 
 /// Also where there is none: then it is made for that.
 fn remove_table(messages: Messages) -> Messages {
-    let table = |body: &mut Body| {
-        body.bytes(&[AF_INET, 0, 0, 0]);
-        body.text(1, NAME);
-    };
-    messages.add(NEW_TABLE, REQUEST | CREATE, table).add(DELETE_TABLE, REQUEST, table)
+    new_table(messages, 0).add(DELETE_TABLE, REQUEST, table)
 }
 
-fn filter() -> Messages {
+fn new_table(messages: Messages, flags: u16) -> Messages {
+    messages.add(NEW_TABLE, REQUEST | CREATE | flags, table)
+}
+
+fn table(body: &mut Body) {
+    body.bytes(&[AF_INET, 0, 0, 0]);
+    body.text(1, NAME);
+}
+
+/// Adds what is in the table.
+fn filter(messages: Messages) -> Messages {
     const TCP: u8 = 6;
     const UDP: u8 = 17;
-    let table = |body: &mut Body| {
-        body.bytes(&[AF_INET, 0, 0, 0]);
-        body.text(1, NAME);
-    };
-    let messages = remove_table(Messages::default()).add(NEW_TABLE, REQUEST | CREATE, table).add(
-        NEW_CHAIN,
-        REQUEST | CREATE,
-        |body| {
-            const PREROUTING: u32 = 0;
-            const BEFORE_NAT: i32 = -150;
-            body.bytes(&[AF_INET, 0, 0, 0]);
-            body.text(1, NAME);
-            body.text(3, CHAIN);
-            body.nest(4, |hook| {
-                hook.number(1, PREROUTING);
-                hook.number(2, BEFORE_NAT.cast_unsigned());
-            });
-            body.text(7, "filter");
-        },
-    );
+    let messages = messages.add(NEW_CHAIN, REQUEST | CREATE, |body| {
+        const PREROUTING: u32 = 0;
+        const BEFORE_NAT: i32 = -150;
+        table(body);
+        body.text(3, CHAIN);
+        body.nest(4, |hook| {
+            hook.number(1, PREROUTING);
+            hook.number(2, BEFORE_NAT.cast_unsigned());
+        });
+        body.text(7, "filter");
+    });
     let messages = add_rule(messages, 0, |rule| {
         // What comes by another interface is from a private network.
         load_interface(rule);
@@ -158,13 +162,12 @@ fn filter() -> Messages {
     };
     let messages = capture(capture(messages, TCP), UDP);
     // Anything else, a ping for example, must not be answered in the place of who is meant.
-    batch(add_rule(messages, ACK, |rule| decide(rule, DROP)))
+    add_rule(messages, ACK, |rule| decide(rule, DROP))
 }
 
 fn add_rule(messages: Messages, flags: u16, expressions: impl FnOnce(&mut Body)) -> Messages {
     messages.add(NEW_RULE, REQUEST | CREATE | APPEND | flags, |body| {
-        body.bytes(&[AF_INET, 0, 0, 0]);
-        body.text(1, NAME);
+        table(body);
         body.text(2, CHAIN);
         body.nest(4, expressions);
     })

@@ -10,7 +10,7 @@ use crate::failure::{Context, Result};
 use crate::protocol::{Boot, Facts};
 use crate::sys;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -197,13 +197,15 @@ impl Group {
         Ok(())
     }
 
-    /// Moves a process, not yet running anything, into the version 1 groups.
-    pub(crate) fn adopt(&self, pid: i32) -> Result<()> {
-        for group in self.dirs.iter().filter(|group| !group.unified) {
-            let path = group.dir.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).context(&format!("write {}", path.display()))?;
-        }
-        Ok(())
+    /// The way into the version 1 groups, for a process that is about to be started.
+    pub(crate) fn seats(&self) -> Result<Seats> {
+        let open = |group: &GroupDir| {
+            let path = group.dir.join("tasks");
+            let file = File::options().write(true).open(&path);
+            file.context(&format!("open {}", path.display()))
+        };
+        let older = self.dirs.iter().filter(|group| !group.unified);
+        Ok(Seats(older.map(open).collect::<Result<_>>()?))
     }
 
     pub(crate) fn kill(&self) {
@@ -231,6 +233,19 @@ impl Group {
                 })
             })
         })
+    }
+}
+
+/// Version 1 groups that a new process enters by itself. Moving another process stops all
+/// forks of the machine, and that waits for every processor: 10 ms and more. A thread that
+/// moves itself waits for nobody.
+pub(crate) struct Seats(Vec<File>);
+
+impl Seats {
+    /// Enters them. Only for a process that has one thread.
+    pub(crate) fn take(self) -> Result<()> {
+        const MYSELF: &[u8] = b"0";
+        self.0.into_iter().try_for_each(|mut seat| seat.write_all(MYSELF)).context("enter a group")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Booting a sandbox: a child in new namespaces that builds its own machine and
 //! then becomes the agent.
 
-use crate::cgroup::{Group, Groups};
+use crate::cgroup::{Group, Groups, Seats};
 use crate::disks::{Demand, Disks};
 use crate::failure::{Context, Result};
 use crate::inside;
@@ -166,14 +166,14 @@ impl Host {
         let (go, alive) = sys::pipe().context("make a pipe")?;
         let (status, told) = sys::pipe().context("make a pipe")?;
         sys::set_nonblocking(&status).context("prepare the status pipe")?;
-        let unified = group.unified()?;
+        let (unified, seats) = (group.unified()?, group.seats()?);
         let cloned = clone_as_owner(NAMESPACES, unified.as_ref(), range)?;
         let sys::Cloned::Parent { pid, pidfd } = cloned else {
             drop((alive, status));
             let told = sys::move_above_standard(told).into();
-            self.run_launcher(boot, root, Wires { go: go.into(), told });
+            self.run_launcher(boot, root, seats, Wires { go: go.into(), told });
         };
-        let admitted = admit(pid, group, range).and_then(|()| {
+        let admitted = admit(pid, range).and_then(|()| {
             let mut alive = File::from(alive.try_clone().context("start the launcher")?);
             alive.write_all(&[1]).context("start the launcher")
         });
@@ -187,8 +187,10 @@ impl Host {
     }
 
     /// The child's whole life before it becomes the agent.
-    fn run_launcher(&self, boot: &Boot, root: Option<Root>, mut wires: Wires) -> ! {
-        let begun = wires.go.read_exact(&mut [0]).context("wait for the warden");
+    fn run_launcher(&self, boot: &Boot, root: Option<Root>, seats: Seats, mut wires: Wires) -> ! {
+        let begun = seats
+            .take()
+            .and_then(|()| wires.go.read_exact(&mut [0]).context("wait for the warden"));
         let Err(error) = begun.and_then(|()| self.build_and_enter(boot, root, &mut wires));
         let _ = wires.told.write_all(error.to_string().as_bytes());
         sys::exit_now(1);
@@ -257,9 +259,9 @@ pub(crate) fn clone_as_owner(
 }
 
 /// What only the parent of a new namespace can do.
-fn admit(pid: i32, group: &Group, range: Option<&Range>) -> Result<()> {
+fn admit(pid: i32, range: Option<&Range>) -> Result<()> {
     match range {
-        Some(range) => layers::write_id_maps(pid, range.base, IDS)?,
+        Some(range) => layers::write_id_maps(pid, range.base, IDS),
         None => {
             std::fs::write(format!("/proc/{pid}/setgroups"), "deny")
                 .context("give up supplementary groups")?;
@@ -268,8 +270,7 @@ fn admit(pid: i32, group: &Group, range: Option<&Range>) -> Result<()> {
                     .context(&format!("map {kind} {id}"))
             };
             map("uid", sys::effective_uid())?;
-            map("gid", sys::effective_gid())?;
+            map("gid", sys::effective_gid())
         }
     }
-    group.adopt(pid)
 }

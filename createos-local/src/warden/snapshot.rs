@@ -49,9 +49,10 @@ impl Host {
         let capture = self.no_capture.is_none();
         // Not the sandbox's: its limits are not for what is done to it from outside.
         let group = self.groups.create_unlimited(&format!("{}.dump", sandbox.id))?;
-        let unified = group.unified()?;
+        let (unified, seats) = (group.unified()?, group.seats()?);
         let clone = || sys::clone_into(0, unified.as_ref()).context("start CRIU");
         let become_criu = |directory: &Path, go: &File| {
+            seats.take()?;
             // Reached through its parent, which is private. The processes read it as
             // themselves when they come back.
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
@@ -70,7 +71,7 @@ impl Host {
             criu::execute(Action::Dump, memory, directory, &arguments, &variables, go)
         };
         let bytes = sandbox.memory_bytes;
-        let admit = |pid| group.adopt(pid);
+        let admit = |_| Ok(());
         let started = Run::start(Action::Dump, directory, bytes, clone, admit, become_criu);
         match started {
             Ok((run, _)) => Ok(run.in_group(group)),
@@ -131,13 +132,10 @@ impl Host {
         }
         let agent = &self.configure.agent_layer;
         let root = Root::of_range(boot, agent, range, self.disks.as_ref())?;
-        let unified = group.unified()?;
+        let (unified, seats) = (group.unified()?, group.seats()?);
         let clone = || clone_as_owner(sys::NEW_USER, unified.as_ref(), Some(range));
-        let admit = |pid| {
-            layers::write_same_id_maps(pid)?;
-            group.adopt(pid)
-        };
         let become_criu = |view: &Path, go: &File| {
+            seats.take()?;
             sys::become_namespace_root(true).context("become root of a user namespace")?;
             let image = self.data_dir.join(&memory.images);
             let machine = Machine::read(&image)?;
@@ -156,7 +154,7 @@ impl Host {
             variables.extend(capture.then(|| (hook::CAPTURE, "yes".into())));
             criu::execute(Action::Restore, memory, view, &arguments(view)?, &variables, go)
         };
-        let view = self.view_of(memory);
+        let (view, admit) = (self.view_of(memory), layers::write_same_id_maps);
         Run::start(Action::Restore, view, boot.memory_bytes, clone, admit, become_criu)
     }
 
