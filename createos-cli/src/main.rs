@@ -13,6 +13,7 @@ mod prompt;
 mod resolve;
 mod signals;
 mod store;
+mod terminal;
 mod value;
 mod wait;
 
@@ -30,6 +31,7 @@ use output::{Format, Mode, Printer, Terminal};
 use signals::Signals;
 
 fn main() -> ExitCode {
+    terminal::restore_on_panic();
     let terminal = Terminal::detect();
     terminal.apply_colors();
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -96,6 +98,7 @@ async fn until_signal(command: Command, ctx: &Context) -> Result<Exit, Failure> 
     tokio::select! {
         ended = &mut running => ended,
         exit = signals.exit_code() => {
+            signals::insist();
             let failure = Failure::interrupted(exit);
             // Asked before the command is dropped: its guards hold the note.
             Err(match ctx.interrupt_note() {

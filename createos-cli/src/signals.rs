@@ -1,12 +1,21 @@
-//! Ctrl+C and SIGTERM end a command cleanly (cli.md 1.15).
+//! Ctrl+C, SIGTERM and a terminal that goes away end a command cleanly (cli.md 1.15).
 
 use std::io;
+use std::time::Duration;
+
+use crate::terminal;
 
 /// Exit code of a command that Ctrl+C ended.
 const INTERRUPTED: u8 = 130;
 /// Exit code of a command that SIGTERM ended.
 #[cfg(unix)]
 const TERMINATED: u8 = 143;
+/// Exit code of a command whose terminal went away.
+#[cfg(unix)]
+const HUNG_UP: u8 = 129;
+
+/// Programs that start us may pass on the Ctrl+C that we have received already.
+const ECHO: Duration = Duration::from_millis(200);
 
 /// Listens from when it is made, so that no signal is missed.
 pub(crate) struct Signals {
@@ -14,6 +23,8 @@ pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -24,6 +35,7 @@ impl Signals {
             Ok(Self {
                 interrupt: signal(SignalKind::interrupt())?,
                 terminate: signal(SignalKind::terminate())?,
+                hang_up: signal(SignalKind::hangup())?,
             })
         }
         #[cfg(not(unix))]
@@ -36,6 +48,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => INTERRUPTED,
             _ = self.terminate.recv() => TERMINATED,
+            _ = self.hang_up.recv() => HUNG_UP,
         }
     }
 
@@ -47,4 +60,25 @@ impl Signals {
         }
         INTERRUPTED
     }
+}
+
+/// Called when a signal has come and cleanup begins: the next one ends the process
+/// at once, with the terminal restored.
+///
+/// It is heard on a thread of its own, because cleanup may keep every other one busy.
+pub(crate) fn insist() {
+    let listen = async {
+        // Only what comes after this is heard.
+        tokio::time::sleep(ECHO).await;
+        let Ok(mut signals) = Signals::listen() else { return };
+        let exit = signals.exit_code().await;
+        terminal::restore();
+        std::process::exit(exit.into());
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(|runtime| runtime.block_on(listen))
+    });
+    // Without a thread the cleanup goes on, and SIGKILL remains.
+    drop(thread);
 }

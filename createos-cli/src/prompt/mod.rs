@@ -1,7 +1,5 @@
 //! Questions and pickers, drawn on standard error (cli.md 1.7).
 
-mod guard;
-
 use console::Term;
 use createos_sdk::wire::SandboxView;
 use dialoguer::theme::ColorfulTheme;
@@ -10,6 +8,7 @@ use dialoguer::{Confirm, Input, MultiSelect, Select};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::resolve::{self, Found, Rules};
+use crate::terminal::Hold;
 
 /// Rows of one picker.
 const MOST: u64 = 200;
@@ -112,7 +111,7 @@ fn theme() -> ColorfulTheme {
 async fn ask<T: Send + 'static>(
     question: impl FnOnce(&Term) -> dialoguer::Result<T> + Send + 'static,
 ) -> Result<T, Failure> {
-    let _restored = guard::TerminalGuard::hold();
+    let _restored = Hold::keep();
     let answer = tokio::task::spawn_blocking(move || question(&Term::stderr())).await;
     match answer {
         Ok(Ok(answer)) => Ok(answer),
