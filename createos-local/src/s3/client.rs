@@ -123,7 +123,10 @@ impl Client {
         let endpoint =
             url::Url::parse(&config.endpoint).map_err(|_| "the endpoint is no address")?;
         let plain = endpoint.scheme() == "http";
-        let style = if config.use_path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
+        // A bucket's name cannot stand in front of a numeric address.
+        let numeric = !matches!(endpoint.host(), Some(url::Host::Domain(_)));
+        let by_path = config.use_path_style || numeric;
+        let style = if by_path { UrlStyle::Path } else { UrlStyle::VirtualHost };
         let region = config.region.clone().filter(|region| !region.is_empty());
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
         let bucket =
