@@ -151,6 +151,7 @@ mod poll;
 mod process;
 mod sandbox;
 mod secret;
+mod ssh;
 pub mod template;
 mod terminal;
 mod time;
@@ -190,6 +191,7 @@ pub use self::process::{
 };
 pub use self::sandbox::{ChangeState, CreateSandbox, ForkSandbox, Sandbox, WaitUntil};
 pub use self::secret::Secret;
+pub use self::ssh::{Ssh, SshPublicKey};
 pub use self::template::Template;
 pub use self::terminal::{OpenTerminal, Terminal, TerminalReader, TerminalResizer, TerminalWriter};
 pub use self::time::Timestamp;

@@ -1,7 +1,7 @@
 //! For programs inside a sandbox: letting it pause or remove itself (api.md 5.11).
 //!
 //! The signal goes to this machine's loopback at port 1029, never through a proxy, and needs
-//! no credential. The answer comes before the effect, but the sandbox may freeze at any moment
+//! no credential; where nobody answers, it goes into the pipe `/run/self`. The answer comes before the effect, but the sandbox may freeze at any moment
 //! after it: do what must be done first.
 //!
 //! ```no_run
@@ -13,7 +13,9 @@
 //! ```
 
 use std::future::IntoFuture;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -26,18 +28,20 @@ use crate::pending::Pending;
 use crate::transport::request::Call;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1029);
+/// Takes the same signals as lines, without a reason.
+const PIPE: &str = "/run/self";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longer reasons are cut by the server.
 const LONGEST_REASON: usize = 128;
 
 /// Lets the sandbox that this program runs in pause.
 pub fn pause() -> SelfSignal {
-    SelfSignal::new("pause", "self.pause")
+    SelfSignal::new("pause", "park", "self.pause")
 }
 
 /// Lets the sandbox that this program runs in be destroyed, with everything in it.
 pub fn delete() -> SelfSignal {
-    SelfSignal::new("delete", "self.delete")
+    SelfSignal::new("delete", "retire", "self.delete")
 }
 
 /// Whether this program runs in a sandbox that takes such signals. Nothing is signalled.
@@ -73,7 +77,8 @@ fn client(address: SocketAddr) -> Result<Client> {
 
 /// A signal from inside a sandbox to itself. Made with [`pause`] and [`delete`].
 ///
-/// It is sent once and fails after 10 s, unless other [`RequestOptions`] are given.
+/// It is sent once and fails after 10 s, unless other [`RequestOptions`] are given. When
+/// nobody answers, it is written to `/run/self`, if that is there; its reason is then lost.
 ///
 /// # Errors
 ///
@@ -83,15 +88,19 @@ fn client(address: SocketAddr) -> Result<Client> {
 #[must_use = "nothing is sent until awaited"]
 pub struct SelfSignal {
     address: SocketAddr,
+    pipe: PathBuf,
     segment: &'static str,
+    word: &'static str,
     operation: &'static str,
     reason: Option<String>,
     options: RequestOptions,
 }
 
 impl SelfSignal {
-    fn new(segment: &'static str, operation: &'static str) -> Self {
-        Self { address: ADDRESS, segment, operation, reason: None, options: once() }
+    fn new(segment: &'static str, word: &'static str, operation: &'static str) -> Self {
+        let pipe = PathBuf::from(PIPE);
+        let (address, options) = (ADDRESS, once());
+        Self { address, pipe, segment, word, operation, reason: None, options }
     }
 
     /// Why, for the records. Cut to 128 characters.
@@ -107,6 +116,16 @@ impl SelfSignal {
     }
 
     async fn run(self) -> Result<()> {
+        let (pipe, line) = (self.pipe.clone(), format!("{}\n", self.word));
+        match self.request().await {
+            Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => {
+                write_line(&pipe, &line).await.map_err(|_| error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn request(self) -> Result<()> {
         let client = client(self.address)?;
         let mut call = client.call(self.operation, Method::POST, &["self", self.segment]);
         call.authenticated = false;
@@ -123,6 +142,18 @@ impl SelfSignal {
         .with(self.options)
         .await
     }
+}
+
+/// Writes to a pipe that is there and read by somebody; nothing is made, and nobody waited for.
+#[cfg(unix)]
+async fn write_line(pipe: &Path, line: &str) -> io::Result<()> {
+    use tokio::io::AsyncWriteExt;
+    tokio::net::unix::pipe::OpenOptions::new().open_sender(pipe)?.write_all(line.as_bytes()).await
+}
+
+#[cfg(not(unix))]
+async fn write_line(_pipe: &Path, _line: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl IntoFuture for SelfSignal {
@@ -205,6 +236,34 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Connection);
         assert!(!error.may_have_acted());
         assert!(!is_available_at(closed).await.unwrap());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn where_nobody_answers_the_pipe_takes_the_word() {
+        use tokio::io::AsyncReadExt;
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("self");
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let signal =
+            |signal: SelfSignal| SelfSignal { address: closed, pipe: pipe.clone(), ..signal };
+        std::fs::write(&pipe, "a file").unwrap();
+        assert!(signal(pause()).await.is_err());
+        assert_eq!(std::fs::read_to_string(&pipe).unwrap(), "a file", "only a pipe is written to");
+        std::fs::remove_file(&pipe).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert!(signal(pause()).await.is_err(), "nobody reads");
+        let reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&pipe).unwrap();
+        signal(pause().reason("lost")).await.unwrap();
+        signal(delete()).await.unwrap();
+        let mut heard = [0; 12];
+        tokio::io::BufReader::new(reader).read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"park\nretire\n");
+
+        let server = answering(ResponseTemplate::new(404)).await;
+        let refused = SelfSignal { pipe: pipe.clone(), ..at(&server, pause()) };
+        assert!(refused.await.is_err(), "a refusal is no silence");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reqwest::Method;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, lookup_host};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,7 @@ use crate::transport::upgrade::Upgrade;
 pub use self::http::{GuestHttp, GuestRequest, GuestResponse};
 pub use self::listener::{TunnelEvent, TunnelListener};
 pub use self::open::WaitUntilOpen;
+use self::relay::Broken;
 pub use self::stream::TunnelStream;
 
 type Observer = Arc<dyn Fn(TunnelEvent) + Send + Sync>;
@@ -49,7 +51,7 @@ type Observer = Arc<dyn Fn(TunnelEvent) + Send + Sync>;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-#[must_use = "nothing is sent until connect, listen or wait_until_open is awaited"]
+#[must_use = "nothing is sent until connect, pipe, listen or wait_until_open is awaited"]
 pub struct Tunnel {
     sandbox: Sandbox,
     port: u16,
@@ -87,6 +89,32 @@ impl Tunnel {
     pub fn connect(&self) -> Pending<TunnelStream> {
         let this = self.clone();
         Pending::new(async move { this.open().await })
+    }
+
+    /// Opens a connection and joins it to a reader and a writer, such as the standard streams
+    /// of a program that `ssh` runs as its `ProxyCommand`. The end of the reader is passed on;
+    /// the pipe ends when the guest has ended its side and all of it is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect). Then `Connection`: the connection broke; `Io`: the reader
+    /// or the writer failed, with its [`std::io::Error`] as the source.
+    pub fn pipe<R, W>(&self, reader: R, writer: W) -> Pending<()>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let this = self.clone();
+        Pending::new(async move {
+            let guest = this.open().await?;
+            let (kind, error) = match relay::pipe(reader, writer, guest).await {
+                Ok(()) => return Ok(()),
+                Err(Broken::Here(error)) => (ErrorKind::Io, error),
+                Err(Broken::Guest(error)) => (ErrorKind::Connection, error),
+            };
+            let message = format!("the connection broke: {error}");
+            Err(Error::new(kind, message).with_source(error).in_operation("sandbox.tunnel"))
+        })
     }
 
     /// Waits until something listens on the port. See [`WaitUntilOpen`].

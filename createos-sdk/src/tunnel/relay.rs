@@ -1,5 +1,6 @@
 //! Copying between two connections, each direction on its own.
 
+use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +32,38 @@ where
     let back = one_way(guest_read, here_write, &moved.back);
     let (there, back) = tokio::try_join!(there, back)?;
     there.and(back)
+}
+
+/// Which side of a pipe failed.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Here(io::Error),
+    Guest(io::Error),
+}
+
+/// Copies both ways until the guest has ended its side and all of it is written. The end of
+/// the reader is passed on to the guest.
+pub(super) async fn pipe<R, W, G>(reader: R, writer: W, guest: G) -> Result<(), Broken>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    G: AsyncRead + AsyncWrite,
+{
+    let moved = Moved::default();
+    let (guest_read, guest_write) = split(guest);
+    let there = async {
+        // A guest that takes no more may still have something to say.
+        one_way(reader, guest_write, &moved.there).await.map_err(Broken::Here)?.ok();
+        pending().await
+    };
+    let back = async {
+        let copied = one_way(guest_read, writer, &moved.back).await.map_err(Broken::Guest)?;
+        copied.map_err(Broken::Here)
+    };
+    tokio::select! {
+        there = there => there,
+        back = back => back,
+    }
 }
 
 /// The outer error is one of reading, the inner one of writing.
@@ -89,6 +122,38 @@ mod tests {
         copied.unwrap();
         assert_eq!(moved.there.into_inner(), 8);
         assert_eq!(moved.back.into_inner(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_ends_with_the_guest_and_not_with_its_reader() {
+        let (mut guest, far) = duplex(1 << 10);
+        let mut heard = Vec::new();
+        let answering = async {
+            let mut question = Vec::new();
+            guest.read_to_end(&mut question).await.unwrap();
+            assert_eq!(question, b"question");
+            guest.write_all(b"answer").await.unwrap();
+            drop(guest);
+        };
+        let (piped, ()) = tokio::join!(pipe(&b"question"[..], &mut heard, far), answering);
+        piped.unwrap();
+        assert_eq!(heard, b"answer");
+
+        let (guest, far) = duplex(16);
+        let (open, _held) = duplex(16);
+        drop(guest);
+        pipe(open, tokio::io::sink(), far).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pipe_says_which_side_broke() {
+        let (mut guest, far) = duplex(16);
+        let (closed, writer) = duplex(16);
+        drop(closed);
+        guest.write_all(b"nobody hears").await.unwrap();
+        let (open, _held) = duplex(16);
+        let broken = pipe(open, writer, far).await.unwrap_err();
+        assert!(matches!(broken, Broken::Here(_)), "{broken:?}");
     }
 
     #[tokio::test]

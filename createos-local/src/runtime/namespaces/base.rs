@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode};
 
 /// Raised when what is built below changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const DIRECTORIES: [(&str, u32); 25] = [
     (".cos", 0o755),
@@ -223,6 +223,8 @@ fn build(root: &Path) -> io::Result<()> {
         copy(&Path::new("/etc").join(name), &root.join("etc").join(name))?;
     }
     write_accounts(&root.join("etc"))?;
+    // How its package delivers it, not how this machine's owner has set it up.
+    copy(Path::new("/usr/share/openssh/sshd_config"), &root.join("etc/ssh/sshd_config"))?;
     copy(Path::new("/var/lib/dpkg"), &root.join("var/lib/dpkg"))?;
     for name in ["var/lib/apt/lists/partial", "var/lib/misc", "var/cache/apt/archives/partial"] {
         directory(&root.join(name), 0o755)?;
@@ -426,11 +428,12 @@ mod tests {
         let data = tempfile::tempdir().expect("directory");
         let relative = ensure_host_base(data.path(), true).expect("base");
         let root = data.path().join(&relative).join("fs");
-        for absent in
-            ["etc/machine-id", "etc/hostname", "etc/ssh", "etc/sudoers", "etc/ssl/private"]
-        {
+        for absent in ["etc/machine-id", "etc/hostname", "etc/sudoers", "etc/ssl/private"] {
             assert!(!root.join(absent).exists(), "{absent}");
         }
+        let ssh = fs::read_dir(root.join("etc/ssh")).into_iter().flatten().flatten();
+        let ssh: Vec<_> = ssh.map(|entry| entry.file_name()).collect();
+        assert!(ssh.iter().all(|name| name == "sshd_config"), "{ssh:?}");
         assert_eq!(fs::read_dir(root.join("root")).expect("root").count(), 0);
         assert_eq!(fs::read_dir(root.join("home")).expect("home").count(), 0);
         let shadow = fs::read_to_string(root.join("etc/shadow")).expect("shadow");
