@@ -1,6 +1,6 @@
 //! What every command works with: target, credential, output, terminal.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use clap::Args;
 use createos_sdk::Client;
@@ -143,6 +143,7 @@ pub(crate) struct Context {
     global: GlobalArgs,
     plane: OnceCell<Plane>,
     interrupted: RefCell<Option<String>>,
+    signals_end_well: Cell<bool>,
 }
 
 impl Context {
@@ -153,6 +154,7 @@ impl Context {
             global,
             plane: OnceCell::new(),
             interrupted: RefCell::new(None),
+            signals_end_well: Cell::new(false),
         }
     }
 
@@ -290,9 +292,21 @@ impl Context {
         InterruptNote(&self.interrupted)
     }
 
-    /// The note to print with an interruption, if one is set now.
-    pub(crate) fn interrupt_note(&self) -> Option<String> {
-        self.interrupted.borrow().clone()
+    /// From now on a signal is how the command ends in order, with exit code 0.
+    pub(crate) fn let_signals_end_well(&self) {
+        self.signals_end_well.set(true);
+    }
+
+    /// How a signal ends the command: in order, or not.
+    pub(crate) fn ended_by_signal(&self, exit: u8) -> Result<(), Failure> {
+        if self.signals_end_well.get() {
+            return Ok(());
+        }
+        let failure = Failure::interrupted(exit);
+        Err(match self.interrupted.borrow().clone() {
+            Some(note) => failure.hint(note),
+            None => failure,
+        })
     }
 
     /// Prints a failure that is part of a result.

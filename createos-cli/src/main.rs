@@ -97,14 +97,10 @@ async fn until_signal(command: Command, ctx: &Context) -> Result<Exit, Failure> 
     let mut running = pin!(command.run(ctx));
     tokio::select! {
         ended = &mut running => ended,
+        // Asked before the command is dropped: its guards hold the note.
         exit = signals.exit_code() => {
             signals::insist();
-            let failure = Failure::interrupted(exit);
-            // Asked before the command is dropped: its guards hold the note.
-            Err(match ctx.interrupt_note() {
-                Some(note) => failure.hint(note),
-                None => failure,
-            })
+            ctx.ended_by_signal(exit).map(|()| Exit::Success)
         }
     }
 }

@@ -26,7 +26,8 @@ pub(crate) async fn confirm(question: String, default: bool) -> Result<bool, Fai
 }
 
 /// One line of text, trimmed.
-pub(crate) async fn line(question: &'static str) -> Result<String, Failure> {
+pub(crate) async fn line(question: impl Into<String>) -> Result<String, Failure> {
+    let question = question.into();
     let answer = ask(move |term| {
         Input::<String>::with_theme(&theme())
             .with_prompt(question)

@@ -5,3 +5,4 @@
 mod engine;
 mod refusals;
 mod support;
+mod tunnel;

@@ -11,6 +11,7 @@ mod rm;
 mod rootfs;
 mod shapes;
 mod transfer;
+mod tunnel;
 
 use clap::{Args, Subcommand};
 
@@ -44,6 +45,7 @@ enum SandboxCommand {
     Exec(exec::ExecArgs),
     Push(push::PushArgs),
     Pull(pull::PullArgs),
+    Tunnel(tunnel::TunnelArgs),
     /// List the sizes a sandbox can have
     Shapes,
     /// List the images a sandbox can start from
@@ -56,6 +58,7 @@ impl SandboxArgs {
         match &self.command {
             SandboxCommand::Exec(_) => true,
             SandboxCommand::Pull(args) => args.to_stdout(),
+            SandboxCommand::Tunnel(args) => args.writes_payload(),
             SandboxCommand::List(args) => args.quiet(),
             _ => false,
         }
@@ -72,6 +75,7 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Exec(args) => exec::run(args, ctx).await,
         SandboxCommand::Push(args) => push::run(args, ctx).await,
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
+        SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,
         SandboxCommand::Shapes => shapes::run(ctx).await,
         SandboxCommand::Rootfs => rootfs::run(ctx).await,
     }
