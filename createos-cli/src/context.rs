@@ -7,8 +7,9 @@ use createos_sdk::Client;
 
 use crate::failure::{Class, Failure, Report};
 use crate::output::{Format, Printer, debug};
+use crate::session::Renewer;
 use crate::store::Paths;
-use crate::store::credentials::{self, Stored};
+use crate::store::credentials::{self, Session, Stored};
 use crate::store::local::{self, LocalEngine};
 use crate::value;
 
@@ -88,8 +89,14 @@ impl std::fmt::Display for Target {
 
 /// What signs a request, and where it came from.
 pub(crate) enum Credential {
-    Key { key: String, source: KeySource },
-    Session(credentials::Session),
+    Key {
+        key: String,
+        source: KeySource,
+    },
+    /// A stored session, which renews itself.
+    Session(Session),
+    /// A session that is not stored yet.
+    NewSession(Session),
 }
 
 /// Where an API key came from.
@@ -102,10 +109,15 @@ pub(crate) enum KeySource {
 }
 
 impl Credential {
+    /// A key that the user has just given.
+    pub(crate) fn given(key: &str) -> Self {
+        Self::Key { key: key.to_owned(), source: KeySource::Flag }
+    }
+
     /// How `whoami` names it.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::Session(_) => "browser or device session".to_owned(),
+            Self::Session(_) | Self::NewSession(_) => "browser or device session".to_owned(),
             Self::Key { source: KeySource::Flag, .. } => "API key from --api-key".to_owned(),
             Self::Key { source: KeySource::Environment(name), .. } => {
                 format!("API key from {name}")
@@ -120,7 +132,7 @@ impl Credential {
     /// One word for JSON.
     pub(crate) fn method(&self) -> &'static str {
         match self {
-            Self::Session(_) => "session",
+            Self::Session(_) | Self::NewSession(_) => "session",
             Self::Key { source: KeySource::Flag, .. } => "flag",
             Self::Key { source: KeySource::Environment(_), .. } => "environment",
             Self::Key { source: KeySource::TokenFile, .. } => "token",
@@ -188,9 +200,8 @@ impl Context {
 
     /// A client of the control plane that `login` signs in to, which is never
     /// the local engine unless its address is given.
-    pub(crate) fn plane_for_login(&self, key: &str) -> Result<&Plane, Failure> {
+    pub(crate) fn plane_for_login(&self, credential: Credential) -> Result<&Plane, Failure> {
         let target = self.named_target()?.unwrap_or(Target::Hosted);
-        let credential = Credential::Key { key: key.to_owned(), source: KeySource::Flag };
         let client = self.client(&target, &credential)?;
         Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
     }
@@ -208,8 +219,18 @@ impl Context {
                 key
             }
             Credential::Session(session) => {
+                let store = credentials::Store::open(&self.paths)?;
+                let client_id = oidc_client_id();
+                let renewer = Renewer::new(store, session.clone(), client_id);
+                builder = builder.access_tokens(move |refused| {
+                    let renewer = renewer.clone();
+                    async move { renewer.token(refused).await }
+                });
+                session.access_token.expose()
+            }
+            Credential::NewSession(session) => {
                 builder = builder.access_token(&session.access_token);
-                &session.access_token
+                session.access_token.expose()
             }
         };
         if self.global.debug || debug_from_environment() {
@@ -269,9 +290,6 @@ impl Context {
         };
         match stored {
             Some(Stored::ApiKey(key)) => Ok(Credential::Key { key, source: KeySource::TokenFile }),
-            Some(Stored::Session(session)) if session.has_ended() => {
-                Err(Failure::new(Class::Unauthorized, "the session has ended").hint(SIGN_IN))
-            }
             Some(Stored::Session(session)) => Ok(Credential::Session(session)),
             None => Err(Failure::new(Class::Unauthorized, "not signed in").hint(SIGN_IN)),
         }
@@ -334,7 +352,7 @@ impl Context {
     }
 }
 
-const SIGN_IN: &str = "sign in:                createos login --token <key>\n\
+const SIGN_IN: &str = "sign in:                createos login\n\
                        or set a key:           CREATEOS_API_KEY=<key>\n\
                        or use this machine:    createos local start";
 
@@ -351,7 +369,7 @@ impl Plane {
             Credential::Key { source: KeySource::LocalEngine, .. } => {
                 "start the engine anew: createos local stop; createos local start".to_owned()
             }
-            _ => "sign in again: createos login --token <key>".to_owned(),
+            _ => "sign in again: createos login".to_owned(),
         }
     }
 }
@@ -369,6 +387,11 @@ impl Drop for InterruptNote<'_> {
 fn debug_from_environment() -> bool {
     let word = environment(&["CREATEOS_DEBUG"]).map(|(_, word)| word.to_ascii_lowercase());
     matches!(word.as_deref(), Some("1" | "true"))
+}
+
+/// Who this command is to the identity server.
+pub(crate) fn oidc_client_id() -> Option<String> {
+    environment(&["CREATEOS_OIDC_CLIENT_ID"]).map(|(_, id)| id)
 }
 
 /// The first API key that is set in the environment, and its variable.

@@ -215,9 +215,7 @@ impl From<createos_sdk::Error> for Failure {
 fn hint_for(class: Class) -> Option<&'static str> {
     match class {
         Class::BadRequest => Some("check the value"),
-        Class::Unauthorized | Class::Forbidden => {
-            Some("sign in again: createos login --token <key>")
-        }
+        Class::Unauthorized | Class::Forbidden => Some("sign in again: createos login"),
         Class::NotFound => Some("check the name, and see what exists: createos sandbox list"),
         Class::RateLimited => Some("wait a moment, then repeat"),
         Class::Network => Some("check the connection and the address"),

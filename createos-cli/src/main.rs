@@ -11,9 +11,11 @@ mod failure;
 mod output;
 mod prompt;
 mod resolve;
+mod session;
 mod signals;
 mod store;
 mod terminal;
+mod unbroken;
 mod value;
 mod wait;
 
@@ -106,6 +108,7 @@ async fn until_signal(command: Command, ctx: &Context) -> Result<Exit, Failure> 
 }
 
 fn finish(ctx: &Context, ended: Result<Exit, Failure>) -> ExitCode {
+    unbroken::settle();
     match ended {
         Ok(Exit::Success) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
         Ok(Exit::Code(code)) => ExitCode::from(code),

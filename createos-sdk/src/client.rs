@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use url::Url;
 
-use crate::config::{self, Credential};
+use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http;
 #[cfg(feature = "reqwest012")]
@@ -20,6 +20,7 @@ use crate::options::RetryPolicy;
 use crate::page::List;
 use crate::sandbox::{CreateSandbox, Sandbox};
 use crate::secret::Secret;
+use crate::signer::Signer;
 use crate::transport::request::Call;
 use crate::transport::retry::Quota;
 use crate::transport::{envelope, send};
@@ -46,7 +47,7 @@ pub(crate) struct Inner {
     background: OnceLock<Client>,
     pub(crate) upgrades: http::Upgrades,
     pub(crate) base: Url,
-    pub(crate) credential: Option<Credential>,
+    pub(crate) signer: Option<Signer>,
     pub(crate) timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) deadline: Option<Duration>,
@@ -87,7 +88,7 @@ impl Client {
 
     /// Whether a credential is configured. It says nothing about whether it is accepted.
     pub fn has_credential(&self) -> bool {
-        self.0.credential.is_some()
+        self.0.signer.is_some()
     }
 
     /// This client with another API key, such as a delegated token (api.md 4.12). Everything
@@ -98,8 +99,9 @@ impl Client {
     /// [`ErrorKind::Config`] when the key is blank or cannot be sent.
     pub fn with_api_key(&self, key: impl Into<Secret>) -> Result<Self> {
         let credential = config::credential(Some(&key.into()), None, &|_| None)?;
+        let signer = credential.map(Signer::Fixed);
         let background = OnceLock::new();
-        Ok(Self(Arc::new(Inner { credential, background, ..Inner::clone(&self.0) })))
+        Ok(Self(Arc::new(Inner { signer, background, ..Inner::clone(&self.0) })))
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -209,7 +211,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("base_url", &self.base_url())
-            .field("credential", &self.0.credential)
+            .field("credential", &self.0.signer)
             .finish_non_exhaustive()
     }
 }
@@ -221,6 +223,7 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     api_key: Option<Secret>,
     access_token: Option<Secret>,
+    access_tokens: Option<Signer>,
     base_url: Option<String>,
     timeout: Option<Duration>,
     stall_timeout: Option<Duration>,
@@ -245,6 +248,38 @@ impl ClientBuilder {
     /// OAuth access token, sent as `X-Access-Token` instead of an API key.
     pub fn access_token(mut self, token: impl Into<Secret>) -> Self {
         self.access_token = Some(token.into());
+        self
+    }
+
+    /// OAuth access tokens that are renewed while the client lives, sent as `X-Access-Token`.
+    ///
+    /// `source` is asked before every call (`None`), so it should answer from memory while its
+    /// token is good. When the server refuses a token with 401 it is asked once more, with that
+    /// token; if it gives another one the call is repeated once, whatever the call does, because
+    /// a refused call has done nothing. (An upload from a reader cannot be repeated: it fails.)
+    /// Calls made at the same time ask at the same time: a source that is given a token it has
+    /// replaced already should give the replacement and not fetch another.
+    ///
+    /// A failure of the source fails the call: an [`Error`] of this crate as it is, any other as
+    /// [`NotAuthenticated`](ErrorKind::NotAuthenticated) with its text as message and itself as
+    /// source. Dropping a call drops the future of its source; one that must not be
+    /// cut short, such as an exchange of a refresh token that counts once, belongs in a task of
+    /// its own. The feature `oauth` renews tokens.
+    ///
+    /// ```
+    /// use createos_sdk::{Client, Secret};
+    ///
+    /// let client = Client::builder().access_tokens(|refused: Option<Secret>| async move {
+    ///     std::fs::read_to_string("/run/secrets/token").map(Secret::from)
+    /// });
+    /// ```
+    pub fn access_tokens<F, Fut, E>(mut self, source: F) -> Self
+    where
+        F: Fn(Option<Secret>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Secret, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.access_tokens = Some(Signer::renewed(source));
         self
     }
 
@@ -351,8 +386,7 @@ impl ClientBuilder {
 
     fn build_with(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Client> {
         let base = config::base_url(self.base_url.as_deref(), self.insecure_http, env)?;
-        let key = self.api_key.as_ref();
-        let credential = config::credential(key, self.access_token.as_ref(), env)?;
+        let signer = self.signer(env)?;
         self.check_limits()?;
         let stack = self.stack(&base)?;
         Ok(Client(Arc::new(Inner {
@@ -361,7 +395,7 @@ impl ClientBuilder {
             stack,
             background: OnceLock::new(),
             base,
-            credential,
+            signer,
             timeout: self.timeout.unwrap_or(TIMEOUT),
             stall_timeout: self.stall_timeout.unwrap_or(STALL_TIMEOUT),
             deadline: self.deadline,
@@ -369,6 +403,18 @@ impl ClientBuilder {
             quota: Arc::new(Quota::new()),
             observer: self.observer,
         })))
+    }
+
+    fn signer(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Signer>> {
+        let (key, token) = (self.api_key.as_ref(), self.access_token.as_ref());
+        match &self.access_tokens {
+            Some(_) if key.is_some() || token.is_some() => Err(Error::new(
+                ErrorKind::Config,
+                "give an API key, an access token or a source of access tokens, not several",
+            )),
+            Some(source) => Ok(Some(source.clone())),
+            None => Ok(config::credential(key, token, env)?.map(Signer::Fixed)),
+        }
     }
 
     fn stack(&self, base: &Url) -> Result<http::Stack> {

@@ -55,14 +55,17 @@ pub(crate) fn credential(
             Err(config_error("give either an API key or an access token, not both"))
         }
         (Some(key), None) => header("x-api-key", "the API key", key.expose()).map(Some),
-        (None, Some(token)) => {
-            header("x-access-token", "the access token", token.expose()).map(Some)
-        }
+        (None, Some(token)) => self::access_token(token).map(Some),
         (None, None) => KEY_VARIABLES
             .iter()
             .find_map(|name| variable(env, name).map(|key| header("x-api-key", name, &key)))
             .transpose(),
     }
+}
+
+/// An OAuth access token as a credential.
+pub(crate) fn access_token(token: &Secret) -> Result<Credential> {
+    header("x-access-token", "the access token", token.expose())
 }
 
 fn header(name: &'static str, origin: &str, text: &str) -> Result<Credential> {

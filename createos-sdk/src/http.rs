@@ -106,7 +106,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn build(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    pub(crate) fn build(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
         let builder = builder
             // A redirect would carry the key to wherever it points.
             .redirect(reqwest::redirect::Policy::none())

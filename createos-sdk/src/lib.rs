@@ -116,6 +116,7 @@
 //! # Features
 //!
 //! - `rustls` (default): TLS in Rust, trusting the system's certificates.
+//! - `oauth`: signing a person in at an OpenID provider.
 //! - `native-tls`: TLS of the operating system.
 //! - `blocking`: the same calls for programs without a runtime.
 //! - `reqwest012`: an HTTP client of your own, made with `reqwest` 0.12.
@@ -142,6 +143,8 @@ mod id;
 pub mod local;
 mod metrics;
 pub mod network;
+#[cfg(feature = "oauth")]
+pub mod oauth;
 mod observe;
 mod operation;
 mod options;
@@ -151,6 +154,7 @@ mod poll;
 mod process;
 mod sandbox;
 mod secret;
+mod signer;
 mod ssh;
 pub mod template;
 mod terminal;

@@ -59,7 +59,7 @@ impl Command {
     pub(crate) async fn run(self, ctx: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Login(args) => login::run(args, ctx).await,
-            Self::Logout => logout::run(ctx),
+            Self::Logout => logout::run(ctx).await,
             Self::Whoami => whoami::run(ctx).await,
             Self::Sandbox(args) => sandbox::run(args, ctx).await,
             Self::Local(args) => local::run(args, ctx).await,

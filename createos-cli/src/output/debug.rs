@@ -2,7 +2,7 @@
 
 use createos_sdk::{Event, EventKind};
 
-use super::{printable, write_stderr};
+use super::{printable, unicode, write_stderr};
 
 /// Writes one line about what the client did.
 pub(crate) fn request(event: &Event<'_>) {
@@ -13,7 +13,8 @@ pub(crate) fn request(event: &Event<'_>) {
 
 /// Writes which credential is used, masked.
 pub(crate) fn credential(origin: &str, secret: &str) {
-    write_stderr(&format!("debug: {origin}: {}", mask(secret)));
+    let dot = if unicode() { "•" } else { "." };
+    write_stderr(&format!("debug: {origin}: {}", mask(secret, dot)));
 }
 
 fn line(event: &Event<'_>) -> Option<String> {
@@ -38,14 +39,14 @@ fn line(event: &Event<'_>) -> Option<String> {
 }
 
 /// The first six and last four characters around dots; short secrets are all dots.
-fn mask(secret: &str) -> String {
+fn mask(secret: &str, dot: &str) -> String {
     let letters: Vec<char> = secret.chars().collect();
     if letters.len() <= 10 {
-        return "•".repeat(letters.len());
+        return dot.repeat(letters.len());
     }
     let head: String = letters[..6].iter().collect();
     let tail: String = letters[letters.len() - 4..].iter().collect();
-    format!("{head}••••{tail}")
+    format!("{head}{}{tail}", dot.repeat(4))
 }
 
 #[cfg(test)]
@@ -54,10 +55,10 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
-        assert_eq!(mask("skp_0123456789"), "skp_01••••6789");
-        assert_eq!(mask("12345678"), "••••••••");
+        assert_eq!(mask("skp_0123456789", "•"), "skp_01••••6789");
+        assert_eq!(mask("12345678", "."), "........");
         // Ten characters would show all of themselves.
-        assert_eq!(mask("1234567890"), "•".repeat(10));
-        assert_eq!(mask(""), "");
+        assert_eq!(mask("1234567890", "."), ".".repeat(10));
+        assert_eq!(mask("", "."), "");
     }
 }

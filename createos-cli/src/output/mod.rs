@@ -18,7 +18,7 @@ use crate::failure::{Failure, Report};
 pub(crate) use payload::Payload;
 pub(crate) use progress::{Bar, Spinner};
 pub(crate) use table::Table;
-pub(crate) use terminal::Terminal;
+pub(crate) use terminal::{Terminal, unicode};
 
 /// How the result is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,12 @@ impl Printer {
     pub(crate) fn warn(&self, text: &str) {
         let word = style("warning:").for_stderr().yellow().bold();
         write_stderr(&format!("{word} {}", printable(text)));
+    }
+
+    /// What a person has to do now for the command to go on, whatever the form of
+    /// its result.
+    pub(crate) fn instruct(&self, text: &str) {
+        write_stderr(&printable(text));
     }
 
     /// A line about what happens, for people only.

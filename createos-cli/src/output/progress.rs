@@ -5,7 +5,7 @@ use std::time::Duration;
 use createos_sdk::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Terminal;
+use super::{Terminal, unicode};
 
 /// Below this size a transfer is over before a bar could be read.
 const BAR_FROM_BYTES: u64 = 1024 * 1024;
@@ -22,6 +22,9 @@ impl Spinner {
             false => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
+        if !unicode() {
+            bar.set_style(ProgressStyle::default_spinner().tick_chars("|/-\\ "));
+        }
         bar.set_message(text);
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)

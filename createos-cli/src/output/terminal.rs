@@ -45,6 +45,18 @@ impl Terminal {
     }
 }
 
+/// Whether the user's locale has more letters than ASCII; otherwise marks and
+/// bars are drawn with what it has.
+pub(crate) fn unicode() -> bool {
+    if cfg!(not(target_os = "linux")) {
+        return true;
+    }
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| set(name));
+    let locale = locale.and_then(std::env::var_os).unwrap_or_default().to_ascii_lowercase();
+    let locale = locale.to_string_lossy();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 fn set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }

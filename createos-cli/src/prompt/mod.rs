@@ -1,5 +1,7 @@
 //! Questions and pickers, drawn on standard error (cli.md 1.7).
 
+mod secret;
+
 use console::Term;
 use createos_sdk::wire::SandboxView;
 use dialoguer::theme::ColorfulTheme;
@@ -7,8 +9,11 @@ use dialoguer::{Confirm, Input, MultiSelect, Select};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::unicode;
 use crate::resolve::{self, Found, Rules};
 use crate::terminal::Hold;
+
+pub(crate) use secret::secret;
 
 /// Rows of one picker.
 const MOST: u64 = 200;
@@ -37,18 +42,26 @@ pub(crate) async fn line(question: impl Into<String>) -> Result<String, Failure>
     Ok(answer.await?.trim().to_owned())
 }
 
+/// Picks one of several; `None` when nothing was picked.
+pub(crate) async fn pick(
+    question: &'static str,
+    items: Vec<String>,
+) -> Result<Option<usize>, Failure> {
+    ask(move |term| {
+        Select::with_theme(&theme())
+            .with_prompt(format!("{question}  (arrows move, Enter picks, q leaves)"))
+            .items(items)
+            .default(0)
+            .interact_on_opt(term)
+    })
+    .await
+}
+
 /// Picks one sandbox; `None` when there is none or nothing was picked.
 pub(crate) async fn pick_sandbox(ctx: &Context, rules: Rules) -> Result<Option<Found>, Failure> {
     let Some(rows) = candidates(ctx, rules).await? else { return Ok(None) };
     let items = labels(&rows);
-    let chosen = ask(move |term| {
-        Select::with_theme(&theme())
-            .with_prompt("which sandbox?  (arrows move, Enter picks, q leaves)")
-            .items(items)
-            .default(0)
-            .interact_on_opt(term)
-    });
-    let chosen = chosen.await?.and_then(|at| rows.get(at).cloned());
+    let chosen = pick("which sandbox?", items).await?.and_then(|at| rows.get(at).cloned());
     if chosen.is_none() {
         ctx.out.note("nothing was changed");
     }
@@ -100,8 +113,15 @@ fn labels(rows: &[Found]) -> Vec<String> {
 }
 
 fn theme() -> ColorfulTheme {
+    let mark = |rich: &str, plain: &str| {
+        console::style(if unicode() { rich } else { plain }.to_owned()).for_stderr()
+    };
     ColorfulTheme {
-        active_item_prefix: console::style("›".to_owned()).for_stderr().cyan(),
+        prompt_suffix: mark("›", ">").black().bright(),
+        success_prefix: mark("✔", "+").green(),
+        success_suffix: mark("·", ":").black().bright(),
+        error_prefix: mark("✘", "x").red(),
+        active_item_prefix: mark("›", ">").cyan(),
         checked_item_prefix: console::style("[x]".to_owned()).for_stderr().green(),
         unchecked_item_prefix: console::style("[ ]".to_owned()).for_stderr(),
         ..ColorfulTheme::default()

@@ -1,6 +1,6 @@
 //! Small secret files: replaced whole, readable by their owner alone.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -35,6 +35,16 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Opens a file for its owner alone; it and its directory are created where missing.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    create_private_dir(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Deletes a file; `false` when there was none.

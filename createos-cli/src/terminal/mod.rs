@@ -38,7 +38,6 @@ impl Hold {
         Self { found }
     }
 
-    #[allow(dead_code, reason = "for shells and secrets, which come next")]
     /// Gives every key to the program as it is, Ctrl+C included, and takes every
     /// byte of output as it is.
     ///

@@ -13,7 +13,6 @@ impl Settings {
         Ok(Self(tcgetattr(rustix::stdio::stdin())?))
     }
 
-    #[allow(dead_code, reason = "for shells and secrets, which come next")]
     /// The same with every key and every byte passed on as it is.
     pub(super) fn raw(&self) -> Self {
         let mut raw = self.clone();

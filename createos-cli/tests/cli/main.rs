@@ -4,5 +4,6 @@
 
 mod engine;
 mod refusals;
+mod sign_in;
 mod support;
 mod tunnel;

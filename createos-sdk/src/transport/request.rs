@@ -17,6 +17,7 @@ use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::files::{ProgressFn, Upload};
 use crate::http;
 use crate::options::RequestOptions;
+use crate::signer::Signature;
 
 /// What happens on the server when the call is made once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl Call {
     /// Everything that can be refused without traffic.
     pub(crate) fn check(&self, client: &Inner) -> Result<()> {
         self.options.check()?;
-        if self.authenticated && client.credential.is_none() {
+        if self.authenticated && client.signer.is_none() {
             let [first, second] = KEY_VARIABLES;
             return Err(Error::new(
                 ErrorKind::NotAuthenticated,
@@ -174,14 +175,14 @@ impl Call {
     /// A fresh request, and the clock of its body when it uploads.
     pub(crate) async fn build(
         &self,
-        client: &Inner,
+        signature: Option<&Signature>,
     ) -> Result<(reqwest::Request, Option<SendClock>)> {
         let mut request = reqwest::Request::new(self.method.clone(), self.url.clone());
         let headers = request.headers_mut();
         *headers = self.options.header_map()?;
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http::USER_AGENT));
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
-        if let (true, Some(credential)) = (self.authenticated, &client.credential) {
+        if let Some(Signature { credential, .. }) = signature {
             headers.insert(credential.header, credential.value.clone());
         }
         if let Some(upgrade) = &self.upgrade {

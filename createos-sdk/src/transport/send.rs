@@ -10,10 +10,11 @@ use super::envelope;
 use super::incoming::Incoming;
 use super::outgoing::SendClock;
 use super::request::{Call, Effect, Pace};
-use super::retry::{self, Failure, Phase, Terms};
+use super::retry::{self, Failure, GaveUp, Phase, Terms};
 use crate::client::Inner;
 use crate::error::{CallFacts, Error, ErrorKind, Result};
 use crate::observe::{self, Event, EventKind};
+use crate::signer::{Signature, Signer};
 
 /// Bytes of an error body that are read.
 const ERROR_BODY: usize = 4 << 20;
@@ -152,14 +153,32 @@ where
             tell(number, EventKind::Retry { error: error.kind(), wait });
         },
     };
-    let outcome = retry::run(&terms, async |number| {
-        let began = Instant::now();
-        tell(number, EventKind::Request);
-        let outcome = attempt(client, call, limits, &take).await;
-        tell(number, ending(&outcome, began.elapsed()));
-        outcome
-    })
-    .await;
+    let mut signing = match Signing::begin(client, call, limits).await {
+        Ok(signing) => signing,
+        Err(error) => return Err(error.in_call(&facts)),
+    };
+    let mut before = 0;
+    let outcome = loop {
+        let signature = signing.signature.as_ref();
+        let outcome = retry::run(&terms, async |number| {
+            let (number, began) = (before + number, Instant::now());
+            tell(number, EventKind::Request);
+            let outcome = attempt(client, call, signature, limits, &take).await;
+            tell(number, ending(&outcome, began.elapsed()));
+            outcome
+        });
+        match outcome.await {
+            Ok((answer, made)) => break Ok((answer, before + made)),
+            Err(gave_up) => {
+                before += gave_up.attempts;
+                if let Some(error) = signing.renew(gave_up.error).await {
+                    break Err(GaveUp { error, attempts: before });
+                }
+                let kind = ErrorKind::NotAuthenticated;
+                tell(before, EventKind::Retry { error: kind, wait: Duration::ZERO });
+            }
+        }
+    };
     facts.elapsed = started.elapsed();
     match outcome {
         Ok(((head, body), attempts)) => {
@@ -171,6 +190,55 @@ where
             Err(gave_up.error.in_call(&facts))
         }
     }
+}
+
+/// How a call is signed: once, and once more when its signature was refused.
+struct Signing<'a> {
+    signer: Option<&'a Signer>,
+    signature: Option<Signature>,
+    limits: Limits,
+    /// Whether there can be another signature, and the call made with it.
+    renewable: bool,
+    /// Whether an earlier attempt may have done the work.
+    acted: bool,
+}
+
+impl<'a> Signing<'a> {
+    async fn begin(client: &'a Inner, call: &Call, limits: Limits) -> Result<Self> {
+        let signer = client.signer.as_ref().filter(|_| call.authenticated);
+        let signature = match signer {
+            Some(signer) => Some(within(limits, signer.sign()).await?),
+            None => None,
+        };
+        let renewable = call.is_replayable();
+        Ok(Self { signer, signature, limits, renewable, acted: false })
+    }
+
+    /// Gets another signature after a refusal; otherwise the error that remains.
+    async fn renew(&mut self, error: Error) -> Option<Error> {
+        self.acted |= error.may_have_acted();
+        let error = error.with_acted(self.acted);
+        let renewable = std::mem::take(&mut self.renewable) && error.status() == Some(401);
+        let (Some(signer), Some(refused), true) = (self.signer, &self.signature, renewable) else {
+            return Some(error);
+        };
+        match within(self.limits, signer.renew(refused)).await {
+            Ok(Some(renewed)) => {
+                self.signature = Some(renewed);
+                None
+            }
+            Ok(None) => Some(error),
+            Err(failed) => Some(failed.with_status(401).with_acted(self.acted)),
+        }
+    }
+}
+
+/// The deadline of a call holds for what comes before it is sent, too.
+async fn within<T>(limits: Limits, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = limits.deadline else { return work.await };
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Timeout, "the deadline of the call passed while it was signed"))
+    })
 }
 
 /// What is told of the end of an attempt.
@@ -223,6 +291,7 @@ pub(crate) async fn upgrade(client: &Inner, call: &Call) -> Result<reqwest::Upgr
 async fn attempt<T, F>(
     client: &Inner,
     call: &Call,
+    signature: Option<&Signature>,
     limits: Limits,
     take: &impl Fn(reqwest::Response, Limits) -> F,
 ) -> Result<(Head, T), Failure>
@@ -230,7 +299,7 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let (request, clock) =
-        call.build(client).await.map_err(|error| Failure { error, phase: Phase::Local })?;
+        call.build(signature).await.map_err(|error| Failure { error, phase: Phase::Local })?;
     let ends = [super::ends_at(limits.attempt), limits.deadline].into_iter().flatten().min();
     let work = async {
         let (head, response) = exchange(client, call, request, clock, limits).await?;

@@ -15,12 +15,15 @@ mod guards;
 mod guest;
 mod lists;
 mod network;
+#[cfg(feature = "oauth")]
+mod oauth;
 mod observation;
 #[cfg(feature = "reqwest012")]
 mod own_http;
 mod processes;
 mod proxied;
 mod readiness;
+mod renewal;
 mod resources;
 mod retries;
 mod safety;
