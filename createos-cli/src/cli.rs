@@ -83,7 +83,10 @@ fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
 fn writes_payload(path: &[&str]) -> bool {
     matches!(
         path,
-        ["sandbox", "exec" | "pull" | "list", ..] | ["completion", ..] | ["local", "serve", ..]
+        ["sandbox", "exec" | "pull" | "list", ..]
+            | ["sandbox", "template", "logs"]
+            | ["completion", ..]
+            | ["local", "serve", ..]
     )
 }
 

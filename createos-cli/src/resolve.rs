@@ -35,6 +35,9 @@ impl Rules {
     /// Using a live sandbox.
     pub(crate) const ACT: Self =
         Self { ended: false, prefix: true, exists: false, offered: &[SandboxStatus::Running] };
+    /// Changing what should not be changed by mistake: the whole name has to be typed.
+    pub(crate) const CHANGE: Self =
+        Self { ended: false, prefix: false, exists: false, offered: &[SandboxStatus::Running] };
     /// Deleting: the whole name has to be typed.
     pub(crate) const REMOVE: Self = Self {
         ended: true,
@@ -42,6 +45,11 @@ impl Rules {
         exists: true,
         offered: &[SandboxStatus::Running, SandboxStatus::Paused],
     };
+
+    /// The same where the beginning of a name is not enough.
+    pub(crate) const fn whole_name(self) -> Self {
+        Self { prefix: false, ..self }
+    }
 
     /// The same with other states in the picker.
     pub(crate) const fn offering(self, offered: &'static [SandboxStatus]) -> Self {

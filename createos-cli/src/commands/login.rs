@@ -118,7 +118,7 @@ async fn ask(server_known: bool) -> Result<Option<How>, Failure> {
         let ways =
             ["with a code, on any device", "with a browser on this machine", "with an API key"];
         let ways = ways.map(str::to_owned).to_vec();
-        match prompt::pick("how do you want to sign in?", ways).await? {
+        match prompt::choose("how do you want to sign in?", ways, 0).await? {
             None => return Ok(None),
             Some(0) => return Ok(Some(How::Device)),
             Some(1) => return Ok(Some(How::Browser)),

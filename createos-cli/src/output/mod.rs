@@ -180,6 +180,11 @@ pub(crate) fn document(
     Ok(Value::Object(document))
 }
 
+/// One id per line, for `--quiet`.
+pub(crate) fn ids<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    ids.fold(String::new(), |text, id| text + id + "\n")
+}
+
 /// A result as JSON.
 pub(crate) fn to_value(result: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(result)
@@ -194,6 +199,12 @@ impl Text {
     /// Text that holds colours. Its parts went through [`printable`].
     pub(crate) fn styled(text: String) -> Self {
         Self(text)
+    }
+
+    /// The same with blanks before every line.
+    pub(crate) fn indented(&self, by: usize) -> String {
+        let lines: Vec<String> = self.0.lines().map(|line| format!("{:by$}{line}", "")).collect();
+        lines.join("\n")
     }
 }
 

@@ -42,30 +42,70 @@ pub(crate) async fn line(question: impl Into<String>) -> Result<String, Failure>
     Ok(answer.await?.trim().to_owned())
 }
 
-/// Picks one of several; `None` when nothing was picked.
+/// One line of text that begins with `text`, for the user to change; trimmed.
+pub(crate) async fn edit(question: &'static str, text: String) -> Result<String, Failure> {
+    let answer = ask(move |term| {
+        Input::<String>::with_theme(&theme())
+            .with_prompt(question)
+            .with_initial_text(text)
+            .allow_empty(true)
+            .interact_text_on(term)
+    });
+    Ok(answer.await?.trim().to_owned())
+}
+
+/// Picks one of these; `None`, and a line that says so, when nothing was picked.
 pub(crate) async fn pick(
-    question: &'static str,
+    ctx: &Context,
+    question: &str,
     items: Vec<String>,
 ) -> Result<Option<usize>, Failure> {
+    let picked = choose(question, items, 0).await?;
+    if picked.is_none() {
+        ctx.out.note("nothing was changed");
+    }
+    Ok(picked)
+}
+
+/// Picks one of these, the row `start` being current at first. Silent when nothing was picked.
+pub(crate) async fn choose(
+    question: &str,
+    items: Vec<String>,
+    start: usize,
+) -> Result<Option<usize>, Failure> {
+    let question = format!("{question}  (arrows move, Enter picks, q leaves)");
     ask(move |term| {
-        Select::with_theme(&theme())
-            .with_prompt(format!("{question}  (arrows move, Enter picks, q leaves)"))
-            .items(items)
-            .default(0)
-            .interact_on_opt(term)
+        let theme = theme();
+        let select = Select::with_theme(&theme).with_prompt(question).items(items);
+        select.default(start).interact_on_opt(term)
     })
     .await
+}
+
+/// Picks any number of these; `None`, and a line that says so, when nothing was picked.
+pub(crate) async fn pick_several(
+    ctx: &Context,
+    question: &str,
+    items: Vec<String>,
+) -> Result<Option<Vec<usize>>, Failure> {
+    let question = format!("{question}  (Space marks, Enter confirms, q leaves)");
+    let picked = ask(move |term| {
+        let theme = theme();
+        let select = MultiSelect::with_theme(&theme).with_prompt(question).items(items);
+        select.interact_on_opt(term)
+    });
+    let picked = picked.await?.filter(|picked| !picked.is_empty());
+    if picked.is_none() {
+        ctx.out.note("nothing was changed");
+    }
+    Ok(picked)
 }
 
 /// Picks one sandbox; `None` when there is none or nothing was picked.
 pub(crate) async fn pick_sandbox(ctx: &Context, rules: Rules) -> Result<Option<Found>, Failure> {
     let Some(rows) = candidates(ctx, rules).await? else { return Ok(None) };
-    let items = labels(&rows);
-    let chosen = pick("which sandbox?", items).await?.and_then(|at| rows.get(at).cloned());
-    if chosen.is_none() {
-        ctx.out.note("nothing was changed");
-    }
-    Ok(chosen)
+    let picked = pick(ctx, "which sandbox?", labels(&rows)).await?;
+    Ok(picked.and_then(|at| rows.into_iter().nth(at)))
 }
 
 /// Picks any number of sandboxes; `None` when nothing was picked.
@@ -74,20 +114,8 @@ pub(crate) async fn pick_sandboxes(
     rules: Rules,
 ) -> Result<Option<Vec<Found>>, Failure> {
     let Some(rows) = candidates(ctx, rules).await? else { return Ok(None) };
-    let items = labels(&rows);
-    let chosen = ask(move |term| {
-        MultiSelect::with_theme(&theme())
-            .with_prompt("which sandboxes?  (Space marks, Enter confirms, q leaves)")
-            .items(items)
-            .interact_on_opt(term)
-    });
-    let chosen = chosen.await?.unwrap_or_default();
-    let chosen: Vec<Found> = chosen.into_iter().filter_map(|at| rows.get(at).cloned()).collect();
-    if chosen.is_empty() {
-        ctx.out.note("nothing was changed");
-        return Ok(None);
-    }
-    Ok(Some(chosen))
+    let picked = pick_several(ctx, "which sandboxes?", labels(&rows)).await?;
+    Ok(picked.map(|picked| picked.into_iter().filter_map(|at| rows.get(at).cloned()).collect()))
 }
 
 async fn candidates(ctx: &Context, rules: Rules) -> Result<Option<Vec<Found>>, Failure> {

@@ -4,6 +4,7 @@
 
 mod engine;
 mod refusals;
+mod resources;
 mod sign_in;
 mod support;
 mod tunnel;

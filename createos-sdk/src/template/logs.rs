@@ -31,9 +31,9 @@ const STALL: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until awaited"]
 pub struct TemplateLogs {
-    template: Template,
+    pub(super) template: Template,
     attempt: Option<u64>,
-    options: RequestOptions,
+    pub(super) options: RequestOptions,
 }
 
 impl TemplateLogs {
@@ -118,7 +118,8 @@ pub struct BuildLine {
 ///
 /// A stream that breaks off before that is an error of kind
 /// [`StreamLost`](ErrorKind::StreamLost): the build goes on, and
-/// [`Template::wait_until_ready`] tells how it ends. Dropping the stream does nothing to the
+/// [`Template::wait_until_ready`] tells how it ends; [`TemplateLogs::watch`] connects again by
+/// itself. A line that is no JSON is a line of the log. Dropping the stream does nothing to the
 /// build.
 #[derive(Debug)]
 #[must_use = "a stream does nothing until polled"]
@@ -147,6 +148,12 @@ impl LogStream {
 
     /// What a line says; `None` for one that says nothing we know.
     fn read(&self, line: &[u8]) -> Result<Option<BuildEvent>> {
+        // Something between us and the server, or an old one: it is shown as it is.
+        if !is_json(line) {
+            let text = String::from_utf8_lossy(line).trim_end_matches(['\r', '\n']).to_owned();
+            let line = BuildLine { text, at: None, level: None, attempt: None };
+            return Ok(Some(BuildEvent::Line(line)));
+        }
         let frame: BuildFrame = serde_json::from_slice(line).map_err(|error| {
             let message = format!("a line of the log cannot be read: {error}");
             self.incoming.error(Error::new(ErrorKind::Protocol, message).with_source(error))
@@ -193,7 +200,7 @@ impl LogStream {
 
     /// The event of a last line without a line break.
     fn last(&mut self) -> Result<BuildEvent> {
-        let whole = |line: &Bytes| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+        let whole = |line: &Bytes| is_json(line);
         // Half a line is not a malformed line: the rest was lost.
         let event = match self.lines.finish().filter(whole) {
             Some(line) => self.read(&line)?,
@@ -201,6 +208,10 @@ impl LogStream {
         };
         event.ok_or_else(|| self.lost())
     }
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
 }
 
 impl Stream for LogStream {

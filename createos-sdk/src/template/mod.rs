@@ -1,6 +1,7 @@
 //! Templates: root filesystems built from a Dockerfile (api.md 5.8, 6.8).
 
 mod logs;
+mod watch;
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -25,6 +26,7 @@ use crate::transport::envelope;
 use crate::wire::{self, TemplateStatus, TemplateView};
 
 pub use self::logs::{BuildEvent, BuildLine, LogStream, TemplateLogs};
+pub use self::watch::BuildWatch;
 
 /// Builds take minutes.
 const BUDGET: Duration = Duration::from_secs(900);

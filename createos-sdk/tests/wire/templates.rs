@@ -7,7 +7,7 @@ use createos_sdk::wire::TemplateStatus;
 use createos_sdk::{ErrorKind, Result, TemplateId};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use wiremock::matchers::any;
+use wiremock::matchers::{any, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::golden::{check, header, only};
@@ -166,13 +166,71 @@ async fn a_log_cut_at_any_byte_is_lost_and_never_ends_well() {
 
 #[tokio::test]
 async fn garbage_in_a_log_is_an_error_that_ends_it() {
-    for garbage in ["<html>\n", "{\"line\":7}\n", "{\"final\":true}\n", "[1]\n"] {
+    for garbage in ["{\"line\":7}\n", "{\"final\":true}\n", "[1]\n"] {
         let body = format!("{garbage}{LOG}");
         let server = answering(ResponseTemplate::new(200).set_body_string(body)).await;
         let events: Vec<_> = following(&server).await.collect().await;
         assert_eq!(events.len(), 1, "{garbage}");
         assert_eq!(events[0].as_ref().unwrap_err().kind(), ErrorKind::Protocol, "{garbage}");
     }
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_json_is_a_line_of_the_log() -> Result<()> {
+    let body = format!("<html>\r\nstep {{\n{LOG}");
+    let server = answering(ResponseTemplate::new(200).set_body_string(body)).await;
+    let events: Vec<BuildEvent> = following(&server).await.try_collect().await?;
+    assert_eq!(texts(&events), ["<html>", "step {", "Step 1", "Step 2", "= ready"]);
+    Ok(())
+}
+
+/// A server whose connections say these, one after another, and a template in these states.
+async fn breaking(bodies: &[&str], states: &[&str]) -> MockServer {
+    let server = MockServer::start().await;
+    for body in bodies {
+        let answer = ResponseTemplate::new(200).set_body_string(*body);
+        let logs = Mock::given(path("/v1/templates/tpl_1/logs")).respond_with(answer);
+        logs.up_to_n_times(1).mount(&server).await;
+    }
+    for state in states {
+        let view = json!({"id": "tpl_1", "name": "py", "status": state});
+        let answer =
+            ResponseTemplate::new(200).set_body_json(json!({"status": "success", "data": view}));
+        let get = Mock::given(path("/v1/templates/tpl_1")).respond_with(answer);
+        get.up_to_n_times(1).mount(&server).await;
+    }
+    server
+}
+
+const STEPS: [&str; 2] = ["{\"line\":\"1\"}\n", "{\"line\":\"2\"}\n"];
+
+#[tokio::test]
+async fn a_watched_build_goes_on_behind_a_broken_connection() -> Result<()> {
+    let (one, two) = (STEPS[0].to_owned(), STEPS.concat());
+    let whole = format!("{two}{{\"final\":true,\"status\":\"failed\"}}\n");
+    let server = breaking(&[&one, "", &two, &whole], &["pending", "building", "building"]).await;
+    let watch = client(&server.uri()).template(id()).logs().watch();
+    let events: Vec<BuildEvent> = watch.try_collect().await?;
+    assert_eq!(texts(&events), ["1", "2", "= failed"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watched_build_that_ended_unseen_still_gives_its_last_lines() -> Result<()> {
+    let server = breaking(&[STEPS[0], &STEPS.concat()], &["ready"]).await;
+    let watch = client(&server.uri()).template(id()).logs().watch();
+    let events: Vec<BuildEvent> = watch.try_collect().await?;
+    assert_eq!(texts(&events), ["1", "2", "= ready"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watched_template_that_is_removed_is_an_error() {
+    let server = breaking(&[STEPS[0]], &[]).await;
+    let watch = client(&server.uri()).template(id()).logs().watch();
+    let events: Vec<_> = watch.collect().await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(events[1].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]

@@ -1,15 +1,21 @@
 //! `createos sandbox …`.
 
+mod batch;
+mod choose;
 mod create;
+mod disk;
 mod exec;
+mod firewall;
 mod get;
 mod list;
+mod network;
 mod pull;
 mod push;
 mod resume;
 mod rm;
 mod rootfs;
 mod shapes;
+mod template;
 mod transfer;
 mod tunnel;
 
@@ -46,6 +52,10 @@ enum SandboxCommand {
     Push(push::PushArgs),
     Pull(pull::PullArgs),
     Tunnel(tunnel::TunnelArgs),
+    Network(network::NetworkArgs),
+    Firewall(firewall::FirewallArgs),
+    Disk(disk::DiskArgs),
+    Template(template::TemplateArgs),
     /// List the sizes a sandbox can have
     Shapes,
     /// List the images a sandbox can start from
@@ -60,6 +70,9 @@ impl SandboxArgs {
             SandboxCommand::Pull(args) => args.to_stdout(),
             SandboxCommand::Tunnel(args) => args.writes_payload(),
             SandboxCommand::List(args) => args.quiet(),
+            SandboxCommand::Network(args) => args.writes_payload(),
+            SandboxCommand::Disk(args) => args.writes_payload(),
+            SandboxCommand::Template(args) => args.writes_payload(),
             _ => false,
         }
     }
@@ -76,6 +89,10 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Push(args) => push::run(args, ctx).await,
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
         SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,
+        SandboxCommand::Network(args) => network::run(args, ctx).await,
+        SandboxCommand::Firewall(args) => firewall::run(args, ctx).await,
+        SandboxCommand::Disk(args) => disk::run(args, ctx).await,
+        SandboxCommand::Template(args) => template::run(args, ctx).await,
         SandboxCommand::Shapes => shapes::run(ctx).await,
         SandboxCommand::Rootfs => rootfs::run(ctx).await,
     }

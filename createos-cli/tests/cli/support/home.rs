@@ -80,6 +80,11 @@ impl Home {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// Address and key of the engine that [`serve`](Self::serve) started.
+    pub(crate) fn target(&self) -> Option<(String, String)> {
+        self.target.borrow().clone()
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join(".local/share/createos/local")
     }

@@ -1,0 +1,120 @@
+//! Picking networks, disks and templates, on a terminal.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::format;
+use crate::prompt;
+
+/// A kind of thing that has an id and a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// `network`
+    pub(super) word: &'static str,
+    /// Makes the first one.
+    pub(super) create: &'static str,
+    /// Shows all of them.
+    pub(super) list: &'static str,
+    /// Removes one.
+    pub(super) remove: &'static str,
+}
+
+pub(super) const NETWORK: Kind = Kind {
+    word: "network",
+    create: "createos sandbox network create my-net",
+    list: "createos sandbox network ls",
+    remove: "createos sandbox network rm",
+};
+
+pub(super) const DISK: Kind = Kind {
+    word: "disk",
+    create: "createos sandbox disk create my-disk --bucket …",
+    list: "createos sandbox disk ls",
+    remove: "createos sandbox disk rm",
+};
+
+pub(super) const TEMPLATE: Kind = Kind {
+    word: "template",
+    create: "createos sandbox template submit my-image -f Dockerfile",
+    list: "createos sandbox template ls",
+    remove: "createos sandbox template rm",
+};
+
+impl Kind {
+    /// A failed call about one of these, saying which one it was.
+    pub(super) fn explain(self, name: &str, error: createos_sdk::Error) -> Failure {
+        let missing = error.status() == Some(404);
+        let failure = Failure::from(error).about(name);
+        match missing {
+            true => failure
+                .saying(format!("no {} called \"{name}\"", self.word))
+                .hint(format!("see what you have: {}", self.list)),
+            false => failure,
+        }
+    }
+
+    /// That the name is missing where nobody can be asked.
+    pub(super) fn which(self) -> Failure {
+        Failure::usage(format!("which {}? its name or id is missing", self.word))
+    }
+
+    fn none(self) -> String {
+        format!("there are no {}s; make one: {}", self.word, self.create)
+    }
+}
+
+/// An id and the name that people know it by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+impl Named {
+    pub(super) fn new(id: impl AsRef<str>, name: impl Into<String>) -> Self {
+        Self { id: id.as_ref().to_owned(), name: name.into() }
+    }
+
+    /// `name (id)`.
+    pub(super) fn label(&self) -> String {
+        format::label(Some(&self.name), &self.id)
+    }
+
+    /// What to type to name it.
+    pub(super) fn handle(&self) -> &str {
+        if self.name.is_empty() { &self.id } else { &self.name }
+    }
+}
+
+/// Picks one of these; `None` when there is none, or nothing was picked.
+pub(super) async fn one(
+    ctx: &Context,
+    kind: Kind,
+    rows: Vec<Named>,
+) -> Result<Option<Named>, Failure> {
+    if rows.is_empty() {
+        ctx.out.note(&kind.none());
+        return Ok(None);
+    }
+    let items = rows.iter().map(row).collect();
+    let picked = prompt::pick(ctx, &format!("which {}?", kind.word), items).await?;
+    Ok(picked.and_then(|at| rows.into_iter().nth(at)))
+}
+
+/// Picks any number of these; `None` when there is none, or nothing was picked.
+pub(super) async fn several(
+    ctx: &Context,
+    kind: Kind,
+    rows: Vec<Named>,
+) -> Result<Option<Vec<Named>>, Failure> {
+    if rows.is_empty() {
+        ctx.out.note(&kind.none());
+        return Ok(None);
+    }
+    let items = rows.iter().map(row).collect();
+    let picked = prompt::pick_several(ctx, &format!("which {}s?", kind.word), items).await?;
+    Ok(picked.map(|picked| picked.into_iter().filter_map(|at| rows.get(at).cloned()).collect()))
+}
+
+fn row(named: &Named) -> String {
+    format!("{}   (id: {})", named.handle(), named.id)
+}
