@@ -34,6 +34,7 @@ mod net;
 #[path = "warden/network_protocol.rs"]
 mod network_protocol;
 mod relay;
+mod retry;
 mod runtime;
 mod s3;
 #[path = "warden/socket_protocol.rs"]
@@ -42,6 +43,7 @@ mod store;
 mod tree;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
+mod web;
 mod x11;
 
 pub use crate::core::BuildLimits;

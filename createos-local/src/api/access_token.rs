@@ -1,18 +1,16 @@
 //! Access tokens (api.md 4.12).
 
-use std::time::SystemTime;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use createos_sdk::Timestamp;
 use createos_sdk::wire::{AccessToken, AccessTokenView};
 
 use super::Front;
-use super::answer::{Answer, Fail, ok, success};
+use super::answer::{Answer, ok, success};
 use super::body;
 use super::path::Id;
-use crate::core::NewToken;
+use super::view::needed_time;
+use crate::core::{CoreError, NewToken};
 
 pub(super) async fn create(State(front): State<Front>, Id(id): Id, body: Body) -> Answer {
     body::ignore(body).await;
@@ -29,8 +27,8 @@ pub(super) async fn get(State(front): State<Front>, Id(id): Id) -> Answer {
     if let Some(record) = front.core().token(&id).await? {
         view.enabled = true;
         view.token_hint = Some(record.hint);
-        view.created_at = Some(time(record.created_at)?);
-        view.rotated_at = record.rotated_at.map(time).transpose()?;
+        view.created_at = Some(needed_time(record.created_at, "token")?);
+        view.rotated_at = record.rotated_at.map(|at| needed_time(at, "token")).transpose()?;
     }
     ok(view)
 }
@@ -41,15 +39,8 @@ pub(super) async fn revoke(State(front): State<Front>, Id(id): Id, body: Body) -
     Ok(success(StatusCode::OK, AccessTokenView::none()))
 }
 
-fn shown_once(NewToken { token, record }: NewToken) -> Result<AccessToken, Fail> {
-    let mut shown = AccessToken::new(token, time(record.created_at)?);
-    shown.rotated_at = record.rotated_at.map(time).transpose()?;
+fn shown_once(NewToken { token, record }: NewToken) -> Result<AccessToken, CoreError> {
+    let mut shown = AccessToken::new(token, needed_time(record.created_at, "token")?);
+    shown.rotated_at = record.rotated_at.map(|at| needed_time(at, "token")).transpose()?;
     Ok(shown)
-}
-
-fn time(time: SystemTime) -> Result<Timestamp, Fail> {
-    Timestamp::try_from(time).map_err(|_| {
-        let message = "the time of the token cannot be shown";
-        Fail::new(StatusCode::INTERNAL_SERVER_ERROR, message)
-    })
 }

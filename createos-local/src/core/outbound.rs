@@ -12,13 +12,13 @@ use super::settings::{changed, conflict};
 use super::slot::Slot;
 use super::{Core, CoreError, State};
 use crate::net::{Account, Meter, Rules, Traffic, UNMETERED, Uplink};
+use crate::retry::again;
 use crate::runtime::{Outlet, RuntimeError};
 use crate::store::Sandbox;
 
-/// How often to try to take over what leaves a sandbox, and how long to wait in between: what
-/// an earlier life of it had may take a moment to go.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(10);
+/// When to try again to take over what leaves a sandbox: what an earlier life of it had may
+/// take a moment to go.
+const AGAIN: [Duration; 19] = [Duration::from_millis(10); 19];
 /// How long a pause waits for connections to be closed.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -93,13 +93,8 @@ impl Core {
     }
 
     async fn outlet(&self, id: &SandboxId) -> Result<Outlet, RuntimeError> {
-        for _ in 1..TRIES {
-            match self.inner.runtime.outlet(id).await {
-                Err(RuntimeError::Unreachable(_)) => tokio::time::sleep(BETWEEN_TRIES).await,
-                outcome => return outcome,
-            }
-        }
-        self.inner.runtime.outlet(id).await
+        let may_pass = |error: &RuntimeError| matches!(error, RuntimeError::Unreachable(_));
+        again(AGAIN, may_pass, || self.inner.runtime.outlet(id)).await
     }
 
     /// Closes every connection of a sandbox that is about to stand still.

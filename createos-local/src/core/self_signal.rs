@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::slot::Slot;
 use super::{Core, CoreError};
+use crate::retry::again;
 use crate::runtime::RuntimeError;
 
 /// The port of the sandbox's loopback on which the engine listens.
 const PORT: u16 = 1029;
 
-/// How often to try to listen there, and how long to wait in between.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+/// When to try again to listen there.
+const AGAIN: [Duration; 19] = [Duration::from_millis(5); 19];
 
 /// The longest reason that is kept, in characters.
 const REASON: usize = 128;
@@ -58,17 +58,11 @@ impl Core {
 
     /// After a pause, the listener of the last life may take a moment to go.
     async fn listen(&self, id: &SandboxId) -> Result<TcpListener, RuntimeError> {
-        for _ in 1..TRIES {
-            match self.inner.runtime.listen(id, PORT).await {
-                Err(RuntimeError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::AddrInUse =>
-                {
-                    tokio::time::sleep(BETWEEN_TRIES).await;
-                }
-                outcome => return outcome,
-            }
-        }
-        self.inner.runtime.listen(id, PORT).await
+        let may_pass = |error: &RuntimeError| {
+            matches!(error, RuntimeError::Io { source, .. }
+                if source.kind() == io::ErrorKind::AddrInUse)
+        };
+        again(AGAIN, may_pass, || self.inner.runtime.listen(id, PORT)).await
     }
 
     /// Does what a sandbox asked for itself.

@@ -14,7 +14,9 @@ use tokio::time::timeout;
 
 use super::S3Error;
 use super::answer::{self, Listing, Object};
-use super::transfer::{self, Progress, Upload};
+use super::transfer::{Progress, Upload};
+use crate::retry::again;
+use crate::web::{self, is_loopback};
 
 /// How long a server may take to be connected to, and to answer or take more once it is.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -37,20 +39,6 @@ const COPY_PART: u64 = 1 << 30;
 /// What need not be encoded in the name of a copy's source.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
-
-/// Tries what may fail in passing, and tries it again.
-async fn again<T, F>(attempt: impl Fn() -> F) -> Result<T, S3Error>
-where
-    F: Future<Output = Result<T, S3Error>>,
-{
-    for pause in AGAIN {
-        match attempt().await {
-            Err(error) if error.is_passing() => tokio::time::sleep(pause).await,
-            other => return other,
-        }
-    }
-    attempt().await
-}
 
 /// A bucket and the keys to it.
 #[derive(Debug, Clone)]
@@ -188,7 +176,7 @@ impl Client {
         most: u16,
         from: Option<&str>,
     ) -> Result<Listing, S3Error> {
-        again(|| self.list_once(prefix, flat, most, from)).await
+        again(AGAIN, S3Error::is_passing, || self.list_once(prefix, flat, most, from)).await
     }
 
     async fn list_once(
@@ -207,7 +195,7 @@ impl Client {
         }
         let ask = ask.query("encoding-type", "url").query("list-type", 2).query("max-keys", most);
         let response = self.once(&ask.query("prefix", prefix)).await?;
-        answer::listing(&transfer::read(response, MAX_LISTING, QUIET).await?, prefix)
+        answer::listing(&web::body(response, MAX_LISTING, QUIET).await?, prefix)
     }
 
     /// Exactly `length` bytes of an object from `offset` on, if it is still the one with this tag.
@@ -225,12 +213,12 @@ impl Client {
         ask.range = Some((offset, length));
         ask.if_match = Some(etag).filter(|etag| !etag.is_empty());
         let most = usize::try_from(length).unwrap_or(usize::MAX);
-        again(|| async {
+        again(AGAIN, S3Error::is_passing, || async {
             let response = self.once(&ask).await?;
             if response.status() != StatusCode::PARTIAL_CONTENT && offset > 0 {
                 return Err(S3Error::Garbage("it ignores ranges".to_owned()));
             }
-            let body = transfer::read(response, most, QUIET).await?;
+            let body = web::body(response, most, QUIET).await?;
             match body.len() as u64 == length {
                 true => Ok(body),
                 false => Err(S3Error::Unreachable("an object ended early".to_owned())),
@@ -255,7 +243,7 @@ impl Client {
     /// Begins an upload in parts and returns its id.
     pub(crate) async fn begin(&self, key: &str) -> Result<String, S3Error> {
         let ask = Ask::new(Method::POST, key).query("uploads", "").body(Bytes::new());
-        let body = transfer::read(self.ask(&ask).await?, MAX_ANSWER, QUIET).await?;
+        let body = web::body(self.ask(&ask).await?, MAX_ANSWER, QUIET).await?;
         answer::upload_id(&body)
     }
 
@@ -289,7 +277,7 @@ impl Client {
         let body = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
         let mut ask = Ask::new(Method::POST, key).query("uploadId", upload).body(body.into());
         ask.quiet = LONG;
-        let body = transfer::read(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
+        let body = web::body(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
         answer::done(&body)
     }
 
@@ -307,7 +295,7 @@ impl Client {
         let mut ask = Ask::new(Method::PUT, to).header("x-amz-copy-source", source);
         ask.body = Some(Bytes::new());
         ask.quiet = LONG;
-        let body = transfer::read(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
+        let body = web::body(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
         answer::done(&body).map(drop)
     }
 
@@ -325,7 +313,7 @@ impl Client {
                     .header("x-amz-copy-source-range", format!("bytes={start}-{end}"));
                 ask.body = Some(Bytes::new());
                 ask.quiet = LONG;
-                let body = transfer::read(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
+                let body = web::body(self.ask(&ask).await?, MAX_ANSWER, LONG).await?;
                 parts.push(answer::done(&body)?);
             }
             self.complete(to, &upload, &parts).await.map(drop)
@@ -340,7 +328,7 @@ impl Client {
     /// Sends a request, up to three times. All of them can be repeated: the same object is
     /// put, or taken away.
     async fn ask(&self, ask: &Ask<'_>) -> Result<Response, S3Error> {
-        again(|| self.once(ask)).await
+        again(AGAIN, S3Error::is_passing, || self.once(ask)).await
     }
 
     async fn once(&self, ask: &Ask<'_>) -> Result<Response, S3Error> {
@@ -361,12 +349,12 @@ impl Client {
             request = request.body(reqwest::Body::wrap(upload));
         }
         let response = progress.watch(ask.quiet, request.send()).await?;
-        let response = response.map_err(transfer::unreachable)?;
+        let response = response.map_err(|error| S3Error::Unreachable(web::cause(error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = transfer::read(response, MAX_ANSWER, QUIET).await.unwrap_or_default();
+        let body = web::body(response, MAX_ANSWER, QUIET).await.unwrap_or_default();
         Err(answer::refused(status, &headers, &body))
     }
 
@@ -401,13 +389,4 @@ impl Client {
 fn etag(response: &Response) -> String {
     let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok());
     etag.unwrap_or_default().to_owned()
-}
-
-fn is_loopback(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }

@@ -3,6 +3,8 @@
 use fuser::Errno;
 use reqwest::StatusCode;
 
+use crate::web::BodyError;
+
 /// Why S3 did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,16 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> String {
 
 fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("(unknown)")
+}
+
+impl From<BodyError> for S3Error {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Stalled(seconds) => Self::Stalled(seconds),
+            BodyError::TooLong(most) => Self::Garbage(format!("more than {most} bytes came")),
+            BodyError::Lost(why) => Self::Unreachable(why),
+        }
+    }
 }
 
 impl S3Error {

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use reqwest::Response;
 
 use super::S3Error;
 
@@ -90,37 +89,4 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.rest.len() as u64)
     }
-}
-
-/// The whole body, if it is not larger than this.
-pub(super) async fn read(
-    mut response: Response,
-    most: usize,
-    quiet: Duration,
-) -> Result<Bytes, S3Error> {
-    let expected = response.content_length().unwrap_or(0).min(most as u64);
-    let mut body = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
-    loop {
-        let chunk = tokio::time::timeout(quiet, response.chunk()).await;
-        let chunk = chunk.map_err(|_| S3Error::Stalled(quiet.as_secs()))?;
-        match chunk.map_err(unreachable)? {
-            None => return Ok(body.freeze()),
-            Some(chunk) if chunk.len() > most - body.len() => {
-                return Err(S3Error::Garbage(format!("more than {most} bytes came")));
-            }
-            Some(chunk) => body.extend_from_slice(&chunk),
-        }
-    }
-}
-
-/// An error of the connection. Its address would show a signature.
-pub(super) fn unreachable(error: reqwest::Error) -> S3Error {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = cause.to_string();
-        source = cause.source();
-    }
-    S3Error::Unreachable(text)
 }
