@@ -10,6 +10,8 @@ use super::{Terminal, unicode};
 /// Below this size a transfer is over before a bar could be read.
 const BAR_FROM_BYTES: u64 = 1024 * 1024;
 
+const TICK: Duration = Duration::from_millis(100);
+
 /// A line that turns until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Spinner(ProgressBar);
@@ -26,7 +28,7 @@ impl Spinner {
             bar.set_style(ProgressStyle::default_spinner().tick_chars("|/-\\ "));
         }
         bar.set_message(text);
-        bar.enable_steady_tick(Duration::from_millis(100));
+        bar.enable_steady_tick(TICK);
         Self(bar)
     }
 }
@@ -39,7 +41,11 @@ impl Drop for Spinner {
 
 /// A transfer's bar with rate and remaining time; gone when dropped.
 #[derive(Debug)]
-pub(crate) struct Bar {
+pub(crate) struct Bar(Pen);
+
+/// What moves a bar, from where the work is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Pen {
     bar: ProgressBar,
     animated: bool,
 }
@@ -47,29 +53,55 @@ pub(crate) struct Bar {
 impl Bar {
     pub(crate) fn new(terminal: &Terminal) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        Self { bar, animated: terminal.animated() }
+        Self(Pen { bar, animated: terminal.animated() })
+    }
+
+    pub(crate) fn pen(&self) -> Pen {
+        self.0.clone()
     }
 
     /// Follows a transfer. The bar appears when the transfer turns out to be large.
     pub(crate) fn follow(&self) -> impl Fn(Progress) + Send + Sync + 'static {
-        let (bar, animated) = (self.bar.clone(), self.animated);
-        move |progress| {
-            if let Some(total) = progress.total {
-                bar.set_length(total);
-            }
-            bar.set_position(progress.bytes);
-            let large = progress.total.unwrap_or(progress.bytes) > BAR_FROM_BYTES;
-            if animated && large && bar.is_hidden() {
-                bar.set_style(style(progress.total.is_some()));
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
-        }
+        let pen = self.pen();
+        move |progress| pen.show(progress.bytes, progress.total)
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.0.bar.finish_and_clear();
+    }
+}
+
+impl Pen {
+    /// Shows how far a transfer is.
+    pub(crate) fn show(&self, bytes: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(bytes);
+        if total.unwrap_or(bytes) > BAR_FROM_BYTES && self.appears() {
+            self.bar.set_style(style(total.is_some()));
+        }
+    }
+
+    /// Says what happens now, in place of the bar.
+    pub(crate) fn say(&self, text: String) {
+        if self.animated {
+            self.appears();
+            self.bar.set_style(ProgressStyle::default_spinner());
+            self.bar.enable_steady_tick(TICK);
+            self.bar.set_message(text);
+        }
+    }
+
+    /// Whether it appears now.
+    fn appears(&self) -> bool {
+        let appears = self.animated && self.bar.is_hidden();
+        if appears {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        appears
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod engine;
+mod images;
 mod refusals;
 mod resources;
 mod sign_in;

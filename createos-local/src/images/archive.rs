@@ -7,14 +7,16 @@ use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
 use super::ImageError;
 use super::oci::{
-    Config, DEEPEST_INDEX, LARGEST_JSON, Manifest, check_digest, parse, unpack_layer, verify,
+    Config, DEEPEST_INDEX, LARGEST_JSON, Manifest, Platform, check_digest, parse, unpack_layer,
+    verify,
 };
 use super::shelf::Incoming;
-use super::stream::{Hashed, decompressed};
+use super::stream::{Bound, Hashed, decompressed};
+use super::tarball::Tarball;
 use super::unpack::{Unpacker, broken};
 use crate::runtime::ImageConfig;
 
@@ -28,7 +30,7 @@ const OF_A_SYSTEM: [&str; 4] = ["bin", "etc", "lib", "usr"];
 pub(super) fn unpack(
     path: &Path,
     incoming: &Incoming,
-    most: u64,
+    bound: &Bound,
 ) -> Result<(u64, ImageConfig), ImageError> {
     let mut file = File::open(path).and_then(|file| {
         let is_file = file.metadata()?.is_file();
@@ -38,14 +40,14 @@ pub(super) fn unpack(
         path: path.to_owned(),
         source: io::Error::new(error.kind(), error.to_string()),
     })?;
-    let is_image = is_image(file, most)?;
+    let is_image = is_image(file, bound)?;
     file.rewind().map_err(ImageError::io("cannot read the archive"))?;
-    let mut unpacker = Unpacker::new(&incoming.files(), most)
+    let mut unpacker = Unpacker::new(&incoming.files(), bound.most)
         .map_err(ImageError::io("cannot prepare a place for the files"))?;
     let config = match is_image {
-        true => Saved::read(file, &incoming.scratch(), most)?.unpack(&mut unpacker, most)?,
+        true => Saved::read(file, &incoming.scratch(), bound)?.unpack(&mut unpacker, bound)?,
         false => {
-            let mut source = Hashed::new(decompressed(BufReader::new(file))?, most);
+            let mut source = Hashed::new(decompressed(BufReader::new(file))?, bound);
             unpacker.layer(&mut source, false)?;
             // What is broken at the end was broken on the way.
             source.finish().map_err(broken)?;
@@ -71,15 +73,13 @@ pub(super) fn finish(
 }
 
 /// Whether an archive holds an image of a container.
-fn is_image(file: &File, most: u64) -> Result<bool, ImageError> {
-    let mut source = Hashed::new(decompressed(BufReader::new(file))?, most);
-    let mut archive = Archive::new(&mut source as &mut dyn Read);
+fn is_image(file: &File, bound: &Bound) -> Result<bool, ImageError> {
+    let mut source = Hashed::new(decompressed(BufReader::new(file))?, bound);
+    let mut archive = Tarball::new(&mut source);
     let mut count = 0;
-    for entry in archive.entries().map_err(broken)?.raw(true) {
-        let entry = entry.map_err(broken)?;
+    while let Some(meta) = archive.next()? {
         count += 1;
-        let path = entry.path_bytes();
-        let path = path.strip_prefix(b"./").unwrap_or(&path);
+        let path = meta.path.strip_prefix(b"./").unwrap_or(&meta.path);
         let top = path.split(|byte| *byte == b'/').next().unwrap_or_default();
         if OF_A_SYSTEM.iter().any(|name| name.as_bytes() == top) {
             return Ok(false);
@@ -114,30 +114,24 @@ struct Listed {
 }
 
 impl Saved {
-    fn read(file: &File, scratch: &Path, most: u64) -> Result<Self, ImageError> {
-        let mut source = Hashed::new(decompressed(BufReader::new(file))?, most);
-        let mut archive = Archive::new(&mut source as &mut dyn Read);
+    fn read(file: &File, scratch: &Path, bound: &Bound) -> Result<Self, ImageError> {
+        let mut source = Hashed::new(decompressed(BufReader::new(file))?, bound);
+        let mut archive = Tarball::new(&mut source);
         let mut files = BTreeMap::new();
-        for entry in archive.entries().map_err(broken)?.raw(true) {
-            let mut entry = entry.map_err(broken)?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        while let Some(meta) = archive.next()? {
+            let path = String::from_utf8_lossy(&meta.path);
             let path = path.strip_prefix("./").unwrap_or(&path).to_owned();
-            let kept = match entry.header().entry_type() {
-                EntryType::Regular | EntryType::Continuous => {
+            let kept = match meta.kind {
+                EntryType::Regular | EntryType::Continuous if meta.pieces.is_none() => {
                     // Their own names never become names here.
                     let place = scratch.join(files.len().to_string());
-                    let size = entry.header().entry_size().map_err(broken)?;
-                    let copied = File::create(&place)
-                        .and_then(|mut copy| io::copy(&mut entry, &mut copy))
+                    File::create(&place)
+                        .and_then(|mut copy| io::copy(&mut archive, &mut copy))
                         .map_err(broken)?;
-                    if copied != size {
-                        return Err(ImageError::Damaged(format!("{path:?} is cut short")));
-                    }
                     Kept::File(place)
                 }
                 EntryType::Symlink => {
-                    let link = entry.link_name_bytes().unwrap_or_default();
-                    Kept::Link(beside(&path, &String::from_utf8_lossy(&link)))
+                    Kept::Link(beside(&path, &String::from_utf8_lossy(&meta.link)))
                 }
                 _ => continue,
             };
@@ -179,17 +173,17 @@ impl Saved {
         verify(digest, &text).map(|()| text)
     }
 
-    fn unpack(&self, unpacker: &mut Unpacker, most: u64) -> Result<ImageConfig, ImageError> {
+    fn unpack(&self, unpacker: &mut Unpacker, bound: &Bound) -> Result<ImageConfig, ImageError> {
         let (config, layers) = match self.files.contains_key("manifest.json") {
             true => self.listed()?,
             false => self.indexed()?,
         };
         let config: Config = parse("configuration", &config)?;
-        let digests = config.layers(layers.len())?;
+        let digests = config.layers(layers.len(), &Platform::own())?;
         for (name, digest) in layers.iter().zip(digests) {
             let path = self.path(name)?;
             let file = File::open(path).map_err(broken)?;
-            unpack_layer(unpacker, file, digest, most)?;
+            unpack_layer(unpacker, file, digest, bound)?;
         }
         for kept in self.files.values() {
             if let Kept::File(path) = kept {
@@ -218,8 +212,8 @@ impl Saved {
         let mut text = self.json("index.json")?;
         for _ in 0..=DEEPEST_INDEX {
             let manifest: Manifest = parse("index", &text)?;
-            match &manifest.config {
-                None => text = self.blob(&manifest.choose()?.digest)?,
+            match manifest.config()? {
+                None => text = self.blob(&manifest.choose(&Platform::own())?.digest)?,
                 Some(config) => {
                     let names = manifest.layers.iter().map(|layer| blob_name(&layer.digest));
                     return Ok((self.blob(&config.digest)?, names.collect::<Result<_, _>>()?));

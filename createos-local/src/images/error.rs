@@ -19,6 +19,36 @@ pub enum ImageError {
     /// There is no image of this name.
     #[error("there is no image {0}")]
     NotFound(String),
+    /// The text is no reference to an image in a registry.
+    #[error("{reference:?} is no image in a registry: {why}")]
+    Reference {
+        /// As it was given.
+        reference: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The registry has no such image.
+    #[error("there is no image {0}")]
+    Missing(String),
+    /// The registry wants an account, or another one.
+    #[error("{registry} refuses {reference}, or has none: {said}")]
+    Denied {
+        /// The image, in full.
+        reference: String,
+        /// The registry, as it is given to `docker login`.
+        registry: String,
+        /// What it said.
+        said: String,
+    },
+    /// The registry cannot be reached, broke off, was silent for too long, or answered
+    /// something else than registries do.
+    #[error("the registry {registry}: {why}")]
+    Registry {
+        /// Which one.
+        registry: String,
+        /// What happened.
+        why: String,
+    },
     /// The file cannot be opened or read.
     #[error("{} cannot be read: {source}", path.display())]
     File {

@@ -1,15 +1,16 @@
 //! Headers of tar entries, and the extensions that come before them.
 
-use std::io::Read;
+use std::io;
 
 use rustix::fs::Mode;
-use tar::{Entry, EntryType};
+use tar::{EntryType, Header};
 
 use super::ImageError;
+use super::sparse::{PaxSparse, Piece};
 use super::unpack::broken;
 
 /// More is no path and no attribute that means anything here.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 const LONGEST_CAPABILITY: usize = 64;
 
 /// What an entry is.
@@ -18,7 +19,12 @@ pub(super) struct Meta {
     pub(super) kind: EntryType,
     pub(super) path: Vec<u8>,
     pub(super) link: Vec<u8>,
+    /// How long the file is.
     pub(super) size: u64,
+    /// How many bytes the archive has of it.
+    pub(super) stored: u64,
+    /// Where they belong, if the file has holes.
+    pub(super) pieces: Option<Vec<Piece>>,
     pub(super) mode: Mode,
     pub(super) uid: u64,
     pub(super) gid: u64,
@@ -38,30 +44,23 @@ pub(super) struct Extended {
     gid: Option<u64>,
     modified: Option<i64>,
     capability: Option<Vec<u8>>,
+    pub(super) sparse: PaxSparse,
+}
+
+/// Whether an entry says something of the one that follows.
+pub(super) fn is_extension(kind: EntryType) -> bool {
+    matches!(
+        kind,
+        EntryType::GNULongName
+            | EntryType::GNULongLink
+            | EntryType::XHeader
+            | EntryType::XGlobalHeader
+    )
 }
 
 impl Extended {
-    /// Takes an entry that is an extension; `false` for any other.
-    pub(super) fn take(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<bool, ImageError> {
-        let kind = entry.header().entry_type();
-        if !matches!(
-            kind,
-            EntryType::GNULongName
-                | EntryType::GNULongLink
-                | EntryType::XHeader
-                | EntryType::XGlobalHeader
-        ) {
-            return Ok(false);
-        }
-        let size = entry.header().entry_size().map_err(broken)?;
-        if size > LONGEST {
-            return Err(ImageError::Damaged(format!("a header has {size} bytes")));
-        }
-        let mut content = Vec::new();
-        entry.take(size).read_to_end(&mut content).map_err(broken)?;
-        if content.len() as u64 != size {
-            return Err(ImageError::Damaged("a header is cut short".to_owned()));
-        }
+    /// Takes the content of an extension.
+    pub(super) fn take(&mut self, kind: EntryType, content: Vec<u8>) -> Result<(), ImageError> {
         match kind {
             EntryType::GNULongName => self.path = Some(until_nul(content)),
             EntryType::GNULongLink => self.link = Some(until_nul(content)),
@@ -69,7 +68,7 @@ impl Extended {
             EntryType::XGlobalHeader => {}
             _ => self.read(&content)?,
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Records of the form `<length> <name>=<value>\n`.
@@ -101,19 +100,16 @@ impl Extended {
                 b"SCHILY.xattr.security.capability" if value.len() <= LONGEST_CAPABILITY => {
                     self.capability = Some(value.to_vec());
                 }
-                name if name.starts_with(b"GNU.sparse.") => return Err(sparse()),
-                _ => {}
+                name => match name.strip_prefix(b"GNU.sparse.") {
+                    Some(b"name") => self.path = Some(value.to_vec()),
+                    Some(name) => self.sparse.take(name, text).ok_or_else(damaged)?,
+                    None => {}
+                },
             }
             records = rest;
         }
         Ok(())
     }
-}
-
-fn sparse() -> ImageError {
-    ImageError::Unsupported(
-        "it holds sparse files, which are not read here; pack it without tar's --sparse".to_owned(),
-    )
 }
 
 fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
@@ -124,19 +120,8 @@ fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
 }
 
 impl Meta {
-    pub(super) fn read(
-        entry: &Entry<'_, impl Read>,
-        extended: Extended,
-    ) -> Result<Self, ImageError> {
-        let header = entry.header();
+    pub(super) fn read(header: &Header, extended: Extended) -> Result<Self, ImageError> {
         let kind = header.entry_type();
-        if kind == EntryType::GNUSparse {
-            return Err(sparse());
-        }
-        let size = header.entry_size().map_err(broken)?;
-        if extended.size.is_some_and(|wanted| wanted != size) {
-            return Err(ImageError::Unsupported("it holds a file of 8 GiB or more".to_owned()));
-        }
         let path = extended.path.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = extended.link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
         // Old archives mark directories by their names alone.
@@ -144,12 +129,24 @@ impl Meta {
             EntryType::Regular if path.ends_with(b"/") => EntryType::Directory,
             kind => kind,
         };
+        let size = match kind {
+            // Whatever they say.
+            EntryType::Link
+            | EntryType::Symlink
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Directory
+            | EntryType::Fifo => 0,
+            _ => extended.size.map_or_else(|| header.entry_size(), Ok).map_err(broken)?,
+        };
         let modified = header.mtime().unwrap_or_default();
         Ok(Self {
             kind,
             path,
             link: link.unwrap_or_default(),
             size,
+            stored: size,
+            pieces: None,
             mode: Mode::from_raw_mode(header.mode().map_err(broken)? & 0o7777),
             uid: extended.uid.map_or_else(|| header.uid(), Ok).map_err(broken)?,
             gid: extended.gid.map_or_else(|| header.gid(), Ok).map_err(broken)?,
@@ -158,5 +155,27 @@ impl Meta {
                 .unwrap_or_else(|| i64::try_from(modified).unwrap_or_default()),
             capability: extended.capability,
         })
+    }
+
+    /// Makes it a file with holes.
+    pub(super) fn with_holes(mut self, size: u64, pieces: Vec<Piece>) -> io::Result<Self> {
+        let damaged =
+            || io::Error::new(io::ErrorKind::InvalidData, "the map of a sparse file is wrong");
+        let (mut end, mut held) = (0, 0);
+        for Piece { offset, length } in &pieces {
+            // In order, none over another, all within the file.
+            if *offset < end {
+                return Err(damaged());
+            }
+            end = offset.checked_add(*length).filter(|end| *end <= size).ok_or_else(damaged)?;
+            held += length;
+        }
+        if held != self.stored || size > i64::MAX as u64 {
+            return Err(damaged());
+        }
+        self.kind = EntryType::Regular;
+        self.size = size;
+        self.pieces = Some(pieces);
+        Ok(self)
     }
 }

@@ -2,13 +2,14 @@
 //! have them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::ImageError;
-use super::stream::{Hashed, decompressed, hex};
+use super::stream::{Bound, Hashed, decompressed, hex};
 use super::unpack::{Unpacker, broken};
 use crate::runtime::ImageConfig;
 
@@ -24,26 +25,76 @@ const MOST_VARIABLES: usize = 64 << 10;
 pub(super) struct Descriptor {
     pub(super) digest: String,
     #[serde(default)]
+    pub(super) size: u64,
+    #[serde(default)]
     platform: Option<Platform>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-struct Platform {
+impl Descriptor {
+    pub(super) fn check(&self) -> Result<(), ImageError> {
+        check_digest(&self.digest).map(drop)
+    }
+}
+
+/// A system and a kind of processor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Platform {
+    #[serde(default)]
+    os: String,
     #[serde(default)]
     architecture: String,
     #[serde(default)]
-    os: String,
+    variant: Option<String>,
+}
+
+impl Platform {
+    pub(super) fn own() -> Self {
+        let (os, architecture) = ("linux".to_owned(), architecture().to_owned());
+        Self { os, architecture, variant: None }
+    }
+
+    /// Reads `os/architecture` or `os/architecture/variant`.
+    pub(super) fn parse(text: &str) -> Result<Self, ImageError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let (os, architecture, variant) = match parts[..] {
+            [os @ "linux", architecture] => (os, architecture, None),
+            [os @ "linux", architecture, variant] => (os, architecture, Some(variant.to_owned())),
+            _ => ("", "", None),
+        };
+        if architecture.is_empty() || variant.as_deref() == Some("") {
+            let shown: String = text.chars().take(80).collect();
+            return Err(ImageError::Unsupported(format!(
+                "{shown:?} is no platform that sandboxes can be of; give linux/<architecture>, \
+                 such as linux/{}",
+                self::architecture()
+            )));
+        }
+        Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant })
+    }
+
+    /// Whether something for `other` is what is wanted here.
+    fn fits(&self, other: &Self) -> bool {
+        let variant = self.variant.is_none() || self.variant == other.variant;
+        variant && (&self.os, &self.architecture) == (&other.os, &other.architecture)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
 }
 
 /// A manifest, or an index of several.
 #[derive(Debug, Deserialize)]
 pub(super) struct Manifest {
     #[serde(default)]
-    pub(super) config: Option<Descriptor>,
+    config: Option<Descriptor>,
     #[serde(default)]
     pub(super) layers: Vec<Descriptor>,
     #[serde(default)]
-    pub(super) manifests: Vec<Descriptor>,
+    manifests: Vec<Descriptor>,
 }
 
 /// The part of an image's configuration that is used here.
@@ -93,11 +144,15 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a [u8]) -> Resul
 
 /// Compares content with the digest it was asked for by.
 pub(super) fn verify(digest: &str, content: &[u8]) -> Result<(), ImageError> {
-    let found = format!("sha256:{}", hex(&Sha256::digest(content)));
+    let found = digest_of(content);
     if found == digest { Ok(()) } else { Err(not_what_it_says(digest, &found)) }
 }
 
-fn not_what_it_says(wanted: &str, found: &str) -> ImageError {
+pub(super) fn digest_of(content: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(content)))
+}
+
+pub(super) fn not_what_it_says(wanted: &str, found: &str) -> ImageError {
     ImageError::Damaged(format!("{wanted} was asked for, {found} came"))
 }
 
@@ -113,12 +168,18 @@ pub(super) fn check_digest(digest: &str) -> Result<&str, ImageError> {
 }
 
 impl Manifest {
-    /// The one manifest of an index that is for this machine.
-    pub(super) fn choose(&self) -> Result<&Descriptor, ImageError> {
-        let fits = |it: &&Descriptor| match &it.platform {
-            Some(platform) => platform.os == "linux" && platform.architecture == architecture(),
-            None => true,
-        };
+    /// The image's configuration; nothing where this is an index.
+    pub(super) fn config(&self) -> Result<Option<&Descriptor>, ImageError> {
+        if self.config.is_none() && self.manifests.is_empty() {
+            let text = "it is no container image, or of a kind from before 2016";
+            return Err(ImageError::Unsupported(text.to_owned()));
+        }
+        Ok(self.config.as_ref())
+    }
+
+    /// The one manifest of an index that is for this platform.
+    pub(super) fn choose(&self, wanted: &Platform) -> Result<&Descriptor, ImageError> {
+        let fits = |it: &&Descriptor| it.platform.as_ref().is_none_or(|of| wanted.fits(of));
         let mut fitting = self.manifests.iter().filter(fits);
         match (fitting.next(), fitting.next()) {
             // Variants of one architecture: the first is the one meant for most.
@@ -127,23 +188,30 @@ impl Manifest {
             (Some(_), Some(_)) => Err(ImageError::Unsupported(
                 "it holds several images; save one of them alone".to_owned(),
             )),
-            (None, _) => Err(ImageError::Unsupported(format!(
-                "it has no image for linux on {}",
-                architecture()
-            ))),
+            (None, _) => {
+                let known = self.manifests.iter().filter_map(|it| it.platform.as_ref());
+                let known = known.filter(|it| it.os != "unknown").map(Platform::to_string);
+                let known = known.take(20).collect::<Vec<_>>().join(", ");
+                let text = format!("it has no image for {wanted}; it has some for: {known}");
+                Err(ImageError::Unsupported(text))
+            }
         }
     }
 }
 
 impl Config {
-    /// The layers' digests, uncompressed, if this machine can run what is in them.
-    pub(super) fn layers(&self, count: usize) -> Result<&[String], ImageError> {
-        let (os, architecture_of) = (self.os.as_str(), self.architecture.as_str());
-        if !matches!(os, "linux" | "") || ![architecture(), ""].contains(&architecture_of) {
-            return Err(ImageError::Unsupported(format!(
-                "it is for {os} on {architecture_of}; this machine is linux on {}",
-                architecture()
-            )));
+    /// The layers' digests, uncompressed, if the image is for this platform.
+    pub(super) fn layers(&self, count: usize, wanted: &Platform) -> Result<&[String], ImageError> {
+        let said = |text: &str, or: &str| if text.is_empty() { or } else { text }.to_owned();
+        let own = Platform {
+            os: said(&self.os, &wanted.os),
+            architecture: said(&self.architecture, &wanted.architecture),
+            variant: wanted.variant.clone(),
+        };
+        if !wanted.fits(&own) {
+            let own = Platform { variant: None, ..own };
+            let text = format!("it is for {own}, and {wanted} is needed");
+            return Err(ImageError::Unsupported(text));
         }
         let layers = &self.rootfs.diff_ids;
         if layers.len() != count || count > MOST_LAYERS {
@@ -188,10 +256,10 @@ pub(super) fn unpack_layer(
     unpacker: &mut Unpacker,
     source: impl Read,
     digest: &str,
-    most: u64,
+    bound: &Bound,
 ) -> Result<(), ImageError> {
     let source = decompressed(std::io::BufReader::with_capacity(128 << 10, source))?;
-    let mut hashed = Hashed::new(source, most);
+    let mut hashed = Hashed::new(source, bound);
     unpacker.layer(&mut hashed, true)?;
     let found = format!("sha256:{}", hashed.finish().map_err(broken)?);
     if found == digest { Ok(()) } else { Err(not_what_it_says(digest, &found)) }
@@ -216,10 +284,21 @@ mod tests {
             parse::<Manifest>("index", text.as_bytes()).expect("index")
         };
         let own = architecture();
-        assert!(index(&[("windows", own), ("linux", "s390x"), ("linux", own)]).choose().is_ok());
-        assert!(index(&[("linux", own), ("linux", own)]).choose().is_ok());
-        assert!(index(&[("windows", own), ("unknown", "unknown")]).choose().is_err());
-        assert!(index(&[]).choose().is_err());
+        let chosen = |platforms: &[(&str, &str)]| {
+            let index = index(platforms);
+            index.choose(&Platform::own()).cloned()
+        };
+        assert!(chosen(&[("windows", own), ("linux", "s390x"), ("linux", own)]).is_ok());
+        assert!(chosen(&[("linux", own), ("linux", own)]).is_ok());
+        let error = chosen(&[("linux", "s390x"), ("unknown", "unknown")]).expect_err("none");
+        assert!(error.to_string().ends_with("some for: linux/s390x"), "{error}");
+        assert!(index(&[]).config().is_err());
+        let index = index(&[("linux", "s390x")]);
+        assert!(index.choose(&Platform::parse("linux/s390x").expect("platform")).is_ok());
+        assert!(index.choose(&Platform::parse("linux/s390x/v9").expect("platform")).is_err());
+        for bad in ["", "linux", "linux/", "windows/amd64", "linux/arm/", "linux/a/b/c"] {
+            assert!(Platform::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

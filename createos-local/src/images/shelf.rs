@@ -36,6 +36,9 @@ pub(crate) struct Record {
     pub(crate) name: String,
     /// Where it came from: a file, or a reference.
     pub(crate) source: String,
+    /// Of the image's manifest, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
     /// Bytes of its files.
     pub(crate) size_bytes: u64,
     /// Milliseconds since 1970.
@@ -151,9 +154,24 @@ impl Shelf {
         }
     }
 
+    /// Removes what programs that were killed have left on its way in. The caller holds the
+    /// lock.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.data_dir.join(LAYERS))? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(Self::is_unfinished) {
+                self.clear(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes room for a new image.
     pub(crate) fn begin(&self) -> io::Result<Incoming> {
         let layers = self.data_dir.join(LAYERS);
+        // Between its making and its own lock nobody may take it for an abandoned one.
+        let _locked = self.lock()?;
+        self.sweep()?;
         let layer = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(layers)?;
         let lock = File::open(layer.path())?;
         flock(&lock, FlockOperation::LockExclusive)?;
@@ -264,6 +282,7 @@ mod tests {
         let record = Record {
             name: name.to_owned(),
             source: "test".to_owned(),
+            digest: None,
             size_bytes: 1,
             created: 0,
             config: ImageConfig::default(),
@@ -295,7 +314,13 @@ mod tests {
         let path = incoming.files().ancestors().nth(2).expect("layer").to_owned();
         shelf.clear(&path).expect("somebody is at it");
         assert!(path.exists());
-        drop(incoming);
+        let other = shelf.begin().expect("room for another one");
+        assert!(path.exists(), "its lock is held");
+        drop((incoming, other));
         assert!(!path.exists());
+        let stray = data.path().join(LAYERS).join(format!("{UNFINISHED}stray"));
+        fs::create_dir(&stray).expect("directory");
+        let _incoming = shelf.begin().expect("room");
+        assert!(!stray.exists(), "nobody is at it");
     }
 }

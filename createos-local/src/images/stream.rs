@@ -1,7 +1,10 @@
 //! Streams of archives: decompressed, hashed, bounded. What is read is not to be trusted.
 
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use sha2::{Digest, Sha256};
@@ -12,6 +15,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const BZIP2: [u8; 3] = *b"BZh";
+/// Four times what the highest level of xz takes; more must be asked of it by hand.
+const XZ_MEMORY_KIB: u32 = 256 << 10;
 
 /// A stream as it is inside its compression.
 pub(super) fn decompressed<'a>(
@@ -19,15 +24,10 @@ pub(super) fn decompressed<'a>(
 ) -> Result<Box<dyn Read + 'a>, ImageError> {
     let start = source.fill_buf().map_err(ImageError::io("cannot read the archive"))?;
     let begins = |magic: &[u8]| start.starts_with(magic);
-    if begins(&XZ) || begins(&BZIP2) {
-        return Err(ImageError::Unsupported(
-            "archives compressed by xz or bzip2 are not read here; decompress it first, or use \
-             gzip or zstd"
-                .to_owned(),
-        ));
-    }
     Ok(match () {
         () if begins(&GZIP) => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        () if begins(&XZ) => Box::new(XzReader::new_mem_limit(source, true, XZ_MEMORY_KIB)),
+        () if begins(&BZIP2) => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         () if begins(&ZSTD) || is_skippable(start) => Box::new(Zstd::new(source)),
         () => Box::new(source),
     })
@@ -105,16 +105,48 @@ fn skip(source: &mut impl BufRead) -> io::Result<()> {
     if skipped == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
+/// Whether somebody still waits for what is read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// An error once nobody waits any more.
+    pub(super) fn check(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("it was given up")),
+            false => Ok(()),
+        }
+    }
+
+    /// A bound of so many bytes.
+    pub(super) fn bound(&self, most: u64) -> Bound {
+        Bound { most, given_up: self.clone() }
+    }
+}
+
+/// How much may be read of something, and how long.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub(super) most: u64,
+    pub(super) given_up: GivenUp,
+}
+
 /// Hashes what is read, and ends with an error when that is more than it may be.
 pub(super) struct Hashed<R> {
     source: R,
     digest: Sha256,
     left: u64,
+    given_up: GivenUp,
 }
 
 impl<R: Read> Hashed<R> {
-    pub(super) fn new(source: R, most: u64) -> Self {
-        Self { source, digest: Sha256::new(), left: most }
+    pub(super) fn new(source: R, bound: &Bound) -> Self {
+        let given_up = bound.given_up.clone();
+        Self { source, digest: Sha256::new(), left: bound.most, given_up }
     }
 
     /// Reads what is left and returns the digest of all, in hexadecimal.
@@ -126,6 +158,7 @@ impl<R: Read> Hashed<R> {
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.given_up.check()?;
         let count = self.source.read(buffer)?;
         self.digest.update(&buffer[..count]);
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
@@ -161,6 +194,26 @@ mod tests {
         ruzstd::encoding::compress_to_vec(text, level)
     }
 
+    fn bzip2(text: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(text).expect("bzip2");
+        encoder.finish().expect("bzip2")
+    }
+
+    /// By the program: its writer is not built into this crate.
+    fn xz(text: &[u8]) -> Vec<u8> {
+        use std::process::{Command, Stdio};
+        let mut xz = Command::new("xz");
+        xz.args(["-c", "-1"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut xz = xz.spawn().expect("xz (Debian: apt install xz-utils)");
+        let mut input = xz.stdin.take().expect("its input");
+        let text = text.to_vec();
+        let writes = std::thread::spawn(move || input.write_all(&text).expect("xz"));
+        let output = xz.wait_with_output().expect("its output").stdout;
+        writes.join().expect("xz");
+        output
+    }
+
     #[test]
     fn each_compression_is_undone_in_all_its_parts() {
         let skippable = [&[0x5f, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
@@ -168,14 +221,16 @@ mod tests {
         assert_eq!(read(&[gzip(b"one"), gzip(b"two")].concat()).expect("gzip"), b"onetwo");
         let frames = [skippable.clone(), zstd(b"one"), skippable, zstd(b"two")].concat();
         assert_eq!(read(&frames).expect("zstd"), b"onetwo");
+        assert_eq!(read(&[xz(b"one"), xz(b"two")].concat()).expect("xz"), b"onetwo");
+        assert_eq!(read(&[bzip2(b"one"), bzip2(b"two")].concat()).expect("bzip2"), b"onetwo");
         assert!(read(&XZ).is_err() && read(b"BZh9").is_err());
     }
 
     #[test]
     fn what_is_cut_short_or_broken_is_an_error() {
         let long: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
-        for whole in [gzip(&long), zstd(&long)] {
-            for length in [5, whole.len() / 2, whole.len() - 1] {
+        for whole in [gzip(&long), zstd(&long), xz(&long), bzip2(&long)] {
+            for length in [8, whole.len() / 2, whole.len() - 1] {
                 assert!(read(&whole[..length]).is_err(), "cut at {length}");
             }
         }
@@ -185,8 +240,11 @@ mod tests {
 
     #[test]
     fn more_than_allowed_is_an_error() {
-        let hashed = Hashed::new(&b"abc"[..], 3).finish().expect("as much as allowed");
+        let bound = GivenUp::default().bound(3);
+        let hashed = Hashed::new(&b"abc"[..], &bound).finish().expect("as much as allowed");
         assert!(hashed.starts_with("ba7816bf"), "{hashed}");
-        assert!(Hashed::new(&b"abcd"[..], 3).finish().is_err());
+        assert!(Hashed::new(&b"abcd"[..], &bound).finish().is_err());
+        bound.given_up.set();
+        assert!(Hashed::new(&b"abc"[..], &bound).finish().is_err());
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,14 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
 use super::ImageError;
-use super::headers::{Extended, Meta};
+use super::headers::Meta;
+use super::sparse::Piece;
+use super::tarball::Tarball;
 use crate::tree::remove_tree;
 
-const MOST_ENTRIES: u64 = 2_000_000;
 const LONGEST_PATH: usize = 4096;
 const LONGEST_NAME: usize = 255;
 /// Ids that exist inside a sandbox.
@@ -42,7 +43,6 @@ pub(super) struct Unpacker {
     privileged: bool,
     /// What the files may still take.
     bytes: u64,
-    entries: u64,
     written: u64,
     /// Modes of directories, set when everything is there.
     modes: Vec<(Vec<u8>, Mode)>,
@@ -64,7 +64,6 @@ impl Unpacker {
             path: path.to_owned(),
             privileged: rustix::process::geteuid().is_root(),
             bytes,
-            entries: MOST_ENTRIES,
             written: 0,
             modes: Vec::new(),
             near: None,
@@ -78,24 +77,14 @@ impl Unpacker {
         source: &mut dyn Read,
         whiteouts: bool,
     ) -> Result<(), ImageError> {
-        let mut archive = Archive::new(source);
-        let entries = archive.entries().map_err(broken)?.raw(true);
-        let mut extended = Extended::default();
+        let mut archive = Tarball::new(source);
         let mut added = HashSet::new();
-        for entry in entries {
-            let mut entry = entry.map_err(broken)?;
-            self.entries = self.entries.checked_sub(1).ok_or_else(|| {
-                ImageError::TooLarge(format!("it has more than {MOST_ENTRIES} entries"))
-            })?;
-            if extended.take(&mut entry)? {
-                continue;
-            }
-            let meta = Meta::read(&entry, std::mem::take(&mut extended))?;
+        while let Some(meta) = archive.next()? {
             let path = in_archive(&meta.path)?;
             if whiteouts && self.whiteout(&path, &added)? {
                 continue;
             }
-            self.entry(&path, &meta, &mut entry)?;
+            self.entry(&path, &meta, &mut archive)?;
             if whiteouts {
                 added.insert(path);
             }
@@ -241,24 +230,23 @@ impl Unpacker {
     ) -> Result<(), ImageError> {
         self.bytes = self
             .bytes
-            .checked_sub(meta.size)
+            .checked_sub(meta.stored)
             .ok_or_else(|| ImageError::TooLarge("there is not that much room for it".to_owned()))?;
         let (uid, gid) = owner(meta).map_err(at(path))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags | OFlags::NOFOLLOW, Mode::RUSR);
         let mut file = File::from(file.map_err(|error| at(path)(error.into()))?);
-        let mut left = meta.size;
-        let mut buffer = vec![0; 128 << 10];
-        while left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = content.read(&mut buffer[..most]).map_err(broken)?;
-            if count == 0 {
-                return Err(ImageError::Damaged(format!("{} is cut short", shown(path))));
+        let whole = [Piece { offset: 0, length: meta.size }];
+        for Piece { offset, length } in meta.pieces.as_deref().unwrap_or(&whole) {
+            if meta.pieces.is_some() {
+                file.seek(SeekFrom::Start(*offset)).map_err(at(path))?;
             }
-            file.write_all(&buffer[..count]).map_err(at(path))?;
-            left -= count as u64;
+            write(&mut file, path, content, *length)?;
         }
-        self.written += meta.size;
+        if meta.pieces.is_some() {
+            file.set_len(meta.size).map_err(at(path))?;
+        }
+        self.written += meta.stored;
         let finish = || -> io::Result<()> {
             if self.privileged {
                 rustix::fs::fchown(&file, Some(uid), Some(gid))?;
@@ -437,6 +425,28 @@ pub(super) fn room(path: &Path) -> Result<u64, ImageError> {
     Ok(free.saturating_sub(SPARED).min(LARGEST))
 }
 
+/// Writes this many bytes of an entry's content.
+fn write(
+    file: &mut File,
+    path: &[u8],
+    content: &mut impl Read,
+    mut left: u64,
+) -> Result<(), ImageError> {
+    let mut buffer = vec![0; 128 << 10];
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = content.read(&mut buffer[..most]).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                ImageError::Damaged(format!("{} is cut short", shown(path)))
+            }
+            _ => broken(error),
+        })?;
+        file.write_all(&buffer[..count]).map_err(at(path))?;
+        left -= count as u64;
+    }
+    Ok(())
+}
+
 fn owner(meta: &Meta) -> io::Result<(Uid, Gid)> {
     let id = |id: u64| {
         let id = u32::try_from(id).ok().filter(|id| u64::from(*id) < IDS);
@@ -490,18 +500,21 @@ fn shown(path: &[u8]) -> String {
 fn at(path: &[u8]) -> impl FnOnce(io::Error) -> ImageError {
     let context = format!("cannot unpack {}", shown(path));
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull => {
-            ImageError::TooLarge("the disk of the data directory is full".to_owned())
-        }
+        io::ErrorKind::StorageFull => full(),
         io::ErrorKind::InvalidData => ImageError::Damaged(format!("{context}: {source}")),
         _ => ImageError::Io { context, source },
     }
+}
+
+fn full() -> ImageError {
+    ImageError::TooLarge("the disk of the data directory is full".to_owned())
 }
 
 /// An archive that cannot be read as one.
 pub(super) fn broken(error: io::Error) -> ImageError {
     match error.kind() {
         io::ErrorKind::FileTooLarge => ImageError::TooLarge(error.to_string()),
+        io::ErrorKind::StorageFull => full(),
         _ => ImageError::Damaged(error.to_string()),
     }
 }

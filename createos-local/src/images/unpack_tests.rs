@@ -172,21 +172,110 @@ fn what_is_broken_or_too_much_is_refused() {
     assert!(text.contains("cannot unpack"), "{text}");
     let text = refused(Pack::new().raw("x", EntryType::new(b'Z'), "", b"", |_| {}));
     assert!(text.contains("not understood"), "{text}");
-    let text = refused(Pack::new().raw("x", EntryType::GNUSparse, "", b"", |_| {}));
-    assert!(text.contains("sparse"), "{text}");
+}
+
+/// A record of an extended header.
+fn record(name: &str, value: &str) -> String {
+    let rest = format!(" {name}={value}\n");
+    let mut length = rest.len() + 1;
+    while format!("{length}{rest}").len() != length {
+        length += 1;
+    }
+    format!("{length}{rest}")
+}
+
+fn with_records(records: &[(&str, &str)], content: &[u8]) -> Pack {
+    let pax: String = records.iter().map(|(name, value)| record(name, value)).collect();
+    Pack::new()
+        .raw("pax", EntryType::XHeader, "", pax.as_bytes(), |_| {})
+        .raw("f", EntryType::Regular, "", content, |_| {})
+        .file("after", "x")
+}
+
+#[test]
+fn maps_of_files_with_holes_are_checked() {
+    let whole = [
+        with_records(
+            &[("GNU.sparse.size", "12"), ("GNU.sparse.map", "1,2,10,1"), ("GNU.sparse.name", "g")],
+            b"abc",
+        ),
+        with_records(
+            &[
+                ("GNU.sparse.size", "12"),
+                ("GNU.sparse.numblocks", "2"),
+                ("GNU.sparse.offset", "1"),
+                ("GNU.sparse.numbytes", "2"),
+                ("GNU.sparse.offset", "10"),
+                ("GNU.sparse.numbytes", "1"),
+                ("path", "g"),
+            ],
+            b"abc",
+        ),
+    ];
+    for pack in whole {
+        let (_outside, root) = unpacked(pack);
+        let content = fs::read(root.join("g")).expect("file");
+        assert_eq!(content, b"\0ab\0\0\0\0\0\0\0c\0");
+        assert_eq!(fs::read_to_string(root.join("after")).expect("file"), "x");
+    }
+    let huge = u64::MAX.to_string();
+    for (size, map) in [
+        ("12", "1,2,10"),
+        ("12", "1,2,10,2"),
+        ("12", "10,1,1,2"),
+        ("12", "1,2,2,1"),
+        ("10", "1,2,10,1"),
+        ("12", &format!("1,2,{huge},1")),
+        ("12", "1,2,-1,1"),
+        (&huge, "1,2,10,1"),
+        ("", "1,2,10,1"),
+        ("12", ""),
+    ] {
+        let records = [("GNU.sparse.size", size), ("GNU.sparse.map", map)];
+        let text = refused(with_records(&records, b"abc"));
+        assert!(text.contains("sparse") || text.contains("extended header"), "{map}: {text}");
+    }
+    let without_size = with_records(&[("GNU.sparse.map", "0,3")], b"abc");
+    assert!(refused(without_size).contains("sparse"));
+    // A map in front of the content, which has too little, too much or no numbers.
+    for content in ["1\n", "9999999999999\n", "x\n", "1\n0\n9\n", &"1".repeat(600)] {
+        let mut block = content.as_bytes().to_vec();
+        block.resize(512, 0);
+        let records = [("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")];
+        let text = refused(with_records(&records, &block));
+        assert!(text.contains("sparse") || text.contains("cut short"), "{content}: {text}");
+    }
+    // Of old: a header that says there is more, and nothing comes.
+    let more = |header: &mut Header| header.as_gnu_mut().expect("gnu").set_is_extended(true);
+    let pack = Pack::new().raw("x", EntryType::GNUSparse, "", b"", more);
+    assert!(matches!(unpack_all(&[pack.done()], false).1, Err(ImageError::Damaged(_))));
+}
+
+#[test]
+fn an_extended_header_says_how_long_a_file_is() {
+    let (_outside, root) = unpacked(with_records(&[("size", "3")], b"abc"));
+    assert_eq!(fs::read_to_string(root.join("f")).expect("file"), "abc");
+    // As tar writes 9 GiB in POSIX's form: the header's own field has no room for it.
+    let size: u64 = 9 << 30;
+    let pax = record("size", &size.to_string());
+    let head = Pack::new()
+        .raw("pax", EntryType::XHeader, "", pax.as_bytes(), |_| {})
+        .raw("big", EntryType::Regular, "", b"", |_| {})
+        .done();
+    let head = &head[..head.len() - 1024];
+    let rest = Pack::new().file("after", "x").done();
+    let mut source = head.chain(std::io::repeat(0).take(size)).chain(&rest[..]);
+    let mut archive = Tarball::new(&mut source);
+    let meta = archive.next().expect("readable").expect("an entry");
+    assert_eq!((meta.path, meta.size), (b"big".to_vec(), size));
+    let meta = archive.next().expect("readable").expect("an entry");
+    assert_eq!((meta.path, meta.size), (b"after".to_vec(), 1));
+    assert!(archive.next().expect("readable").is_none());
 }
 
 #[test]
 fn long_names_and_extended_headers_are_read_and_bounded() {
     let long = "n".repeat(200);
-    let record = |name: &str, value: &str| {
-        let rest = format!(" {name}={value}\n");
-        let mut length = rest.len() + 1;
-        while format!("{length}{rest}").len() != length {
-            length += 1;
-        }
-        format!("{length}{rest}")
-    };
     let pax = [record("path", &format!("dir/{long}")), record("mtime", "77.5")].concat();
     let (_outside, root) = unpacked(
         Pack::new()

@@ -1,5 +1,7 @@
 //! `createos local image …`: root filesystems for this machine's engine.
 
+mod pull;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -7,6 +9,7 @@ use createos_local::images::{ImageError, ImageInfo, Images};
 use createos_sdk::Timestamp;
 use serde_json::{Value, json};
 
+use self::pull::PullArgs;
 use super::data_dir;
 use crate::commands::Exit;
 use crate::context::Context;
@@ -22,6 +25,7 @@ use crate::store::local::Store;
     arg_required_else_help = true,
     before_help = "\
 Examples:
+  createos local image pull alpine:3.20
   createos local image import alpine:3.20 alpine-minirootfs-3.20.3-x86_64.tar.gz
   docker save tools:1 | gzip >tools.tar.gz; createos local image import tools:1 tools.tar.gz
   createos sandbox create --shape s-1vcpu-256mb --rootfs alpine:3.20"
@@ -41,8 +45,8 @@ enum ImageCommand {
     /// Import a root filesystem from a file
     ///
     /// A tarball of its files, or one container image as `docker save` writes it or
-    /// in an OCI layout; plain, or compressed by gzip or zstd. What has the name
-    /// already is replaced.
+    /// in an OCI layout; plain, or compressed by gzip, zstd, xz or bzip2. What has
+    /// the name already is replaced.
     Import {
         /// Its name, such as alpine:3.20
         name: String,
@@ -52,6 +56,7 @@ enum ImageCommand {
     /// List the root filesystems that were imported
     #[command(visible_alias = "list")]
     Ls,
+    Pull(PullArgs),
     /// Remove some; sandboxes that were made from them keep their files
     Rm {
         /// Their names
@@ -65,6 +70,7 @@ pub(super) async fn run(args: ImageArgs, ctx: &Context) -> Result<Exit, Failure>
     match args.command {
         ImageCommand::Import { name, file } => import(&images, &name, file, ctx).await,
         ImageCommand::Ls => list(&images, ctx).await,
+        ImageCommand::Pull(args) => args.run(&images, ctx).await,
         ImageCommand::Rm { names } => remove(&images, &names, ctx).await,
     }
 }
@@ -89,6 +95,7 @@ async fn import(
     imported(&image, ctx)
 }
 
+/// Says what is there now.
 fn imported(image: &ImageInfo, ctx: &Context) -> Result<Exit, Failure> {
     ctx.out.result(&document(image), || {
         format!("Imported {}, {}.", image.name, format::bytes(image.size_bytes))
@@ -133,6 +140,7 @@ fn document(image: &ImageInfo) -> Value {
     json!({
         "name": image.name,
         "source": image.source,
+        "digest": image.digest,
         "size_bytes": image.size_bytes,
         "created_at": time(image).map(|time| time.to_string()),
     })
@@ -140,8 +148,14 @@ fn document(image: &ImageInfo) -> Value {
 
 fn failure(error: ImageError) -> Failure {
     let hint = match &error {
-        ImageError::NotFound(_) => Some("see what is there: createos local image ls"),
-        ImageError::TooLarge(_) => Some("free some room, or use another --data-dir"),
+        ImageError::NotFound(_) => Some("see what is there: createos local image ls".to_owned()),
+        ImageError::TooLarge(_) => Some("free some room, or use another --data-dir".to_owned()),
+        ImageError::Denied { registry, .. } => {
+            Some(format!("check the name; if it is private, sign in: docker login {registry}"))
+        }
+        ImageError::Reference { .. } => {
+            Some("for example: createos local image pull alpine:3.20".to_owned())
+        }
         _ => None,
     };
     let failure = Failure::local(error.to_string());
