@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::prompt;
+
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -10,6 +12,8 @@ pub(crate) enum Failure {
     Report(Box<Report>),
     /// The reader of our standard output went away: stop without a word.
     BrokenPipe,
+    /// The user left a question: nothing was changed, and that is no error.
+    Left,
 }
 
 /// A failure as the user sees it.
@@ -166,11 +170,11 @@ impl Failure {
         self.saying(message)
     }
 
-    /// The class, unless this is a broken pipe.
+    /// The class, unless this is no error.
     pub(crate) fn class(&self) -> Option<Class> {
         match self {
             Self::Report(report) => Some(report.class),
-            Self::BrokenPipe => None,
+            Self::BrokenPipe | Self::Left => None,
         }
     }
 
@@ -179,6 +183,7 @@ impl Failure {
         match self {
             Self::Report(report) => &report.message,
             Self::BrokenPipe => "standard output is closed",
+            Self::Left => prompt::NOTHING,
         }
     }
 }

@@ -111,6 +111,10 @@ fn finish(ctx: &Context, ended: Result<Exit, Failure>) -> ExitCode {
     unbroken::settle();
     match ended {
         Ok(Exit::Success) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Failure::Left) => {
+            ctx.out.note(prompt::NOTHING);
+            ExitCode::SUCCESS
+        }
         Ok(Exit::Code(code)) => ExitCode::from(code),
         Err(Failure::Report(mut report)) => {
             ctx.complete(&mut report);

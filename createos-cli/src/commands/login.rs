@@ -125,7 +125,7 @@ async fn ask(server_known: bool) -> Result<Option<How>, Failure> {
             Some(_) => {}
         }
     }
-    let Some(typed) = prompt::secret("API key").await? else { return Ok(None) };
+    let typed = prompt::secret("API key").await?;
     key::checked(&typed).map(How::Key).map(Some)
 }
 

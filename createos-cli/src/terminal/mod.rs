@@ -30,6 +30,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
+    #[allow(dead_code, reason = "for programs on this terminal, which come next")]
     /// Remembers the settings, for code that changes them by itself. Without a
     /// terminal there is nothing to remember.
     pub(crate) fn keep() -> Self {
@@ -38,6 +39,18 @@ impl Hold {
         Self { found }
     }
 
+    /// Gives every key to the program as it is, Ctrl+C included; output stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// Standard input is no terminal.
+    pub(crate) fn keys() -> io::Result<Self> {
+        let found = Settings::read()?;
+        let keys = found.keys();
+        Self::change(found, &keys)
+    }
+
+    #[allow(dead_code, reason = "for shells and secrets, which come next")]
     /// Gives every key to the program as it is, Ctrl+C included, and takes every
     /// byte of output as it is.
     ///
@@ -46,10 +59,14 @@ impl Hold {
     pub(crate) fn raw() -> io::Result<Self> {
         let found = Settings::read()?;
         let raw = found.raw();
+        Self::change(found, &raw)
+    }
+
+    fn change(found: Settings, wanted: &Settings) -> io::Result<Self> {
         // Known before it changes, so that no moment is without a way back.
         let hold = Self { found: Some(found.clone()) };
         held().push(found);
-        raw.apply()?;
+        wanted.apply()?;
         Ok(hold)
     }
 }

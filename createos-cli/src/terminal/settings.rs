@@ -20,6 +20,14 @@ impl Settings {
         raw
     }
 
+    /// The same with every key passed on as it is.
+    pub(super) fn keys(&self) -> Self {
+        let mut keys = self.clone();
+        keys.0.make_raw();
+        keys.0.output_modes = self.0.output_modes;
+        keys
+    }
+
     /// At once: waiting for output that nobody takes would keep a process from ending.
     pub(super) fn apply(&self) -> io::Result<()> {
         Ok(tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0)?)

@@ -4,6 +4,7 @@
 
 mod engine;
 mod images;
+mod prompts;
 mod refusals;
 mod resources;
 mod sign_in;

@@ -168,7 +168,7 @@ async fn ask(name: &str) -> Result<Option<String>, Failure> {
         "--bucket" => prompt::line("bucket").await?,
         "--endpoint" => prompt::line("address of the S3 service").await?,
         "--access-key" => prompt::line("access key").await?,
-        _ => prompt::secret("secret key").await?.unwrap_or_default().trim().to_owned(),
+        _ => prompt::secret("secret key").await?,
     };
     Ok(Some(answer).filter(|answer| !answer.is_empty()))
 }
