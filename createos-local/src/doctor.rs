@@ -16,8 +16,8 @@ use crate::core::try_desktop;
 use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
     BootSpec, CRIU_REMEDY, DESKTOP_REMEDY, DESKTOP_ROOTFS, ExecEvent, ExecSpec, HOST_ROOTFS,
-    Limits, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT, Namespaces, Runtime,
-    RuntimeError, Saved, desktop_programs,
+    LINES_REMEDY, Limits, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT,
+    Namespaces, Runtime, RuntimeError, Saved, desktop_programs,
 };
 
 /// How well this machine provides something.
@@ -268,6 +268,7 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
     };
     let looked = look_around(runtime, &id).await;
     let networks = private_networks(runtime, &id).await;
+    let lines = device_sessions(runtime).await;
     let volumes = match runtime.try_volumes(&id).await {
         Ok(()) => Item::ok("s3_disks", "a file system was mounted in a sandbox"),
         Err(error) => missing("s3_disks", format!("cannot be mounted: {error}"), NO_FUSE),
@@ -279,7 +280,7 @@ async fn inside(runtime: &Namespaces) -> Vec<Item> {
         Ok(items) => items,
         Err(error) => return vec![missing("sandbox", error.to_string(), SANDBOX)],
     };
-    items.extend([networks, volumes, snapshots, desktop]);
+    items.extend([networks, lines, volumes, snapshots, desktop]);
     let millis = boot.spawn.as_secs_f64() * 1000.0;
     items.push(match removed {
         Ok(()) => Item::ok("sandbox", format!("booted in {millis:.1} ms, ran commands, removed")),
@@ -296,6 +297,7 @@ async fn private_networks(runtime: &Namespaces, id: &SandboxId) -> Item {
         subnet,
         address: [10, 64, 0, 2].into(),
         interface: "net0".to_owned(),
+        devices: Vec::new(),
     };
     let tried = async {
         runtime.link_machine(id, vec![link]).await?;
@@ -304,6 +306,15 @@ async fn private_networks(runtime: &Namespaces, id: &SandboxId) -> Item {
     match tried.await {
         Ok(()) => Item::ok("private_networks", "a sandbox was put on one and off it again"),
         Err(error) => missing("private_networks", error.to_string(), NETWORKS_REMEDY),
+    }
+}
+
+/// Makes a line to a network of its own.
+async fn device_sessions(runtime: &Namespaces) -> Item {
+    let subnet = Subnet::new([10, 64, 0, 0], 22);
+    match runtime.line_to("doctor", subnet).await {
+        Ok(_) => Item::ok("device_sessions", "a tunnel to a private network was made"),
+        Err(error) => missing("device_sessions", error.to_string(), LINES_REMEDY),
     }
 }
 

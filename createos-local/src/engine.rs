@@ -154,6 +154,9 @@ impl EngineBuilder {
     /// `127.0.0.1` with a free port. Beside `127.0.0.1` it also takes the same port of `::1`,
     /// where that is to be had, because names below `localhost` may lead there.
     ///
+    /// Devices with a session are heard by UDP at the same addresses, with the same port numbers
+    /// where they are free.
+    ///
     /// Whoever reaches the address and has the key controls every sandbox, and the connection
     /// is not encrypted: outside loopback, put a TLS proxy in front.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
@@ -281,10 +284,7 @@ impl EngineBuilder {
             }
         };
         let catalog = Catalog::new(rootfs).with_desktop(desktop);
-        let neighbourhood = Neighbourhood {
-            name_servers: self.name_servers,
-            api: addrs.iter().map(SocketAddr::port).collect(),
-        };
+        let neighbourhood = Neighbourhood { name_servers: self.name_servers, api: addrs.clone() };
         let started =
             Core::start(store.clone(), Arc::clone(&runtime), catalog, tuning, neighbourhood).await;
         let (core, guests) = match started {

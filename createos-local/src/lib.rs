@@ -41,6 +41,7 @@ mod s3;
 mod socket_protocol;
 mod store;
 mod tree;
+mod vpn;
 #[path = "warden/protocol.rs"]
 mod warden_protocol;
 mod web;

@@ -1,17 +1,24 @@
 //! Devices (api.md 5.9).
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawPathParams, State as Shared};
 use axum::http::StatusCode;
-use createos_sdk::wire::{Ack, AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceView, Page};
+use createos_sdk::wire::{
+    Ack, AttachDeviceNetwork, CreateDevice, DeviceNetwork, DeviceSession, DeviceView, Page,
+};
 
 use super::Front;
 use super::answer::{Answer, Fail, ok, success};
 use super::body;
 use super::path::{Segment, named};
 use super::query::Query;
+use super::server::Arrival;
 use super::view::needed_time;
 use crate::store::Device;
+
+/// What relays the traffic of devices: this machine.
+const HOST: &str = "local";
 
 pub(super) async fn create(Shared(front): Shared<Front>, body: Body) -> Answer {
     let request: CreateDevice = body::read_json(body).await?;
@@ -75,30 +82,46 @@ pub(super) async fn detach(
 pub(super) async fn open_session(
     Shared(front): Shared<Front>,
     Segment(key): Segment,
+    arrival: Option<Extension<Arrival>>,
     body: Body,
 ) -> Answer {
     body::ignore(body).await;
-    front.core().open_session(&key).await?;
-    ok(Ack::new())
+    let arrival = arrival.and_then(|Extension(Arrival(addr))| addr);
+    let session = front.core().open_session(&key, arrival).await?;
+    let crate::core::DeviceSession { id, device, config, expires_at } = session;
+    let end = needed_time(expires_at, "session")?;
+    let view = DeviceSession::new(id, device, HOST, config, end);
+    Ok(success(StatusCode::CREATED, view))
 }
 
-/// Renewing and closing one.
-pub(super) async fn session(
+pub(super) async fn renew_session(
     Shared(front): Shared<Front>,
     params: RawPathParams,
     body: Body,
 ) -> Answer {
     body::ignore(body).await;
     let (device, session) = (named(&params, "device"), named(&params, "session"));
-    front.core().session(device, session).await?;
+    front.core().renew_session(device, session).await?;
+    ok(Ack::new())
+}
+
+pub(super) async fn close_session(
+    Shared(front): Shared<Front>,
+    params: RawPathParams,
+    body: Body,
+) -> Answer {
+    body::ignore(body).await;
+    let (device, session) = (named(&params, "device"), named(&params, "session"));
+    front.core().close_session(device, session).await?;
     ok(Ack::new())
 }
 
 fn view(device: Device) -> Result<DeviceView, Fail> {
-    let Device { spec, ip, created_at } = device;
+    let Device { spec, ip, created_at, seen } = device;
     let created_at = needed_time(created_at, "device")?;
     let mut view = DeviceView::new(spec.id, spec.name, ip.to_string(), spec.pubkey, created_at);
     view.hostname = spec.hostname;
     view.os = spec.os;
+    view.last_seen_at = seen.map(|at| needed_time(at, "device")).transpose()?;
     Ok(view)
 }

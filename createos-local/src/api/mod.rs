@@ -136,7 +136,10 @@ fn device_routes() -> Router<Front> {
         .route(&path("/networks"), get(devices::networks).post(devices::attach))
         .route(&path("/networks/{network}"), delete(devices::detach))
         .route(&path("/sessions"), post(devices::open_session))
-        .route(&path("/sessions/{session}"), put(devices::session).delete(devices::session))
+        .route(
+            &path("/sessions/{session}"),
+            put(devices::renew_session).delete(devices::close_session),
+        )
 }
 
 fn disk_routes() -> Router<Front> {

@@ -38,6 +38,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed for lack of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The address at which a client has reached the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival(pub(super) Option<SocketAddr>);
+
 /// What is served: the API, and ports of sandboxes.
 #[derive(Clone)]
 struct Site {
@@ -131,9 +135,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn serve(stream: TcpStream, site: Site, stop: CancellationToken) {
     let visitor = stream.peer_addr().ok();
+    let arrival = Arrival(stream.local_addr().ok());
     // Frames of a stream are small and must not wait for each other's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(site.clone(), visitor, request));
+    let service = service_fn(move |request| answer(site.clone(), visitor, arrival, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -158,6 +163,7 @@ async fn serve(stream: TcpStream, site: Site, stop: CancellationToken) {
 async fn answer(
     site: Site,
     visitor: Option<SocketAddr>,
+    arrival: Arrival,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let mut request = request.map(Body::new);
@@ -165,5 +171,6 @@ async fn answer(
         return Ok(ingress::serve(&site.core, target, visitor, request).await);
     }
     normalize(&mut request);
+    request.extensions_mut().insert(arrival);
     site.router.oneshot(request).await
 }

@@ -2,21 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use createos_sdk::DeviceId;
 use createos_sdk::wire::CreateDevice;
+use createos_sdk::{DeviceId, NetworkId};
 use ulid::Ulid;
 
 use super::error::Fields;
 use super::{Core, CoreError, validate};
 use crate::store::{Device, DeviceError, DeviceLink, NewDevice};
+use crate::vpn::{self, KEY_BYTES};
 
 /// How many devices there can be.
 const MOST_DEVICES: u64 = 256;
-const KEY_BYTES: usize = 32;
 const MOST_CHARACTERS: usize = 253;
-/// Why there are no sessions, and what to do instead.
-const NO_SESSIONS: &str = "this version of the local engine has no WireGuard relay; \
-     reach a sandbox's ports through tunnels and ingress, or use the hosted control plane";
 
 impl Core {
     pub(crate) async fn create_device(&self, request: CreateDevice) -> Result<Device, CoreError> {
@@ -39,7 +36,13 @@ impl Core {
             Ok(id) => self.inner.store.device(&id).await?,
             Err(_) => None,
         };
-        found.ok_or_else(|| unknown(key))
+        found.map(|device| self.with_news(device)).ok_or_else(|| unknown(key))
+    }
+
+    /// What is known of a device since it was last written down.
+    fn with_news(&self, mut device: Device) -> Device {
+        device.seen = self.inner.relay.seen(&device.spec.id).max(device.seen);
+        device
     }
 
     pub(crate) async fn devices(
@@ -47,56 +50,76 @@ impl Core {
         limit: u32,
         offset: u64,
     ) -> Result<(Vec<Device>, u64), CoreError> {
-        Ok(self.inner.store.devices(limit, offset).await?)
+        let (devices, total) = self.inner.store.devices(limit, offset).await?;
+        Ok((devices.into_iter().map(|device| self.with_news(device)).collect(), total))
     }
 
+    /// Removes a device with its session.
     pub(crate) async fn remove_device(&self, key: &str) -> Result<(), CoreError> {
         let id = self.device(key).await?.spec.id;
-        match self.inner.store.remove_device(&id).await? {
-            true => Ok(()),
-            false => Err(unknown(key)),
-        }
+        let core = self.clone();
+        self.run_to_end(async move {
+            let _turn = core.inner.devices.lock().await;
+            let links = core.inner.store.device_links(&id).await?;
+            if !core.inner.store.remove_device(&id).await? {
+                return Err(unknown(id.as_str()));
+            }
+            core.end_session(&id, None).await?;
+            for link in links {
+                core.lead_to_devices(&link.network).await?;
+            }
+            Ok(())
+        })?
+        .await
     }
 
     /// Attaches a device to a network. On one that it is attached to nothing happens.
     pub(crate) async fn attach_device(&self, key: &str, network: &str) -> Result<(), CoreError> {
         let id = self.device(key).await?.spec.id;
-        let network = self.network(network).await?;
-        match self.inner.store.attach_device(&id, &network.id).await? {
-            true => Ok(()),
-            false => Err(unknown(key)),
-        }
+        let network = self.network(network).await?.id;
+        let core = self.clone();
+        self.run_to_end(async move {
+            let _turn = core.inner.devices.lock().await;
+            match core.inner.store.attach_device(&id, &network).await? {
+                true => core.moved(&id, &network).await,
+                false => Err(unknown(id.as_str())),
+            }
+        })?
+        .await
     }
 
     pub(crate) async fn detach_device(&self, key: &str, network: &str) -> Result<(), CoreError> {
         let id = self.device(key).await?.spec.id;
         let network = self.network(network).await?;
-        match self.inner.store.detach_device(&id, &network.id).await? {
-            true => Ok(()),
-            false => {
-                let message = format!("the device is not attached to {}", network.name);
-                Err(CoreError::NoSuch { field: "network", message })
+        let core = self.clone();
+        self.run_to_end(async move {
+            let _turn = core.inner.devices.lock().await;
+            match core.inner.store.detach_device(&id, &network.id).await? {
+                true => core.moved(&id, &network.id).await,
+                false => {
+                    let message = format!("the device is not attached to {}", network.name);
+                    Err(CoreError::NoSuch { field: "network", message })
+                }
             }
-        }
+        })?
+        .await
+    }
+
+    /// After a device was attached to a network or detached from it.
+    async fn moved(&self, device: &DeviceId, network: &NetworkId) -> Result<(), CoreError> {
+        self.let_reach(device).await?;
+        self.lead_to_devices(network).await
     }
 
     pub(crate) async fn device_links(&self, key: &str) -> Result<Vec<DeviceLink>, CoreError> {
         let id = self.device(key).await?.spec.id;
         Ok(self.inner.store.device_links(&id).await?)
     }
+}
 
-    /// Refuses a session, of a device that is there.
-    pub(crate) async fn open_session(&self, key: &str) -> Result<(), CoreError> {
-        self.device(key).await?;
-        Err(CoreError::NotAvailable { field: "session", message: NO_SESSIONS.to_owned() })
-    }
-
-    /// A session that somebody renews or closes: there is none.
-    pub(crate) async fn session(&self, key: &str, session: &str) -> Result<(), CoreError> {
-        self.device(key).await?;
-        let message = format!("session not found: {}", validate::shown(session));
-        Err(CoreError::NoSuch { field: "session", message })
-    }
+/// A device's key, as it is written.
+pub(super) fn key_of(text: &str) -> Option<[u8; KEY_BYTES]> {
+    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 fn unknown(key: &str) -> CoreError {
@@ -117,7 +140,7 @@ fn checked(request: CreateDevice) -> Result<NewDevice, CoreError> {
             wrong.insert(field.into(), why);
         }
     }
-    let key = STANDARD.decode(&pubkey).ok().filter(|key| key.len() == KEY_BYTES);
+    let key = key_of(&pubkey).filter(|key| vpn::is_usable(*key));
     if key.is_none() {
         let why = "is no WireGuard public key: 32 bytes in base64 with padding";
         wrong.insert("pubkey".into(), why.into());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fake_processes::Table;
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
 use crate::runtime::{
     BootInfo, BootSpec, Died, DiskMount, Disks, ExecEvent, ExecEvents, ExecSpec, ExitReason,
-    FileRead, FileWrite, MountState, Outlet, Runtime, RuntimeError, Saved, Usage,
+    FileRead, FileWrite, Line, MountState, Outlet, Runtime, RuntimeError, Saved, Usage,
 };
 use crate::s3::Access;
 
@@ -67,6 +68,10 @@ pub(crate) struct Fake {
     pub(crate) links: Mutex<HashMap<SandboxId, Vec<Link>>>,
     /// While set, changes of those fail with this text.
     pub(crate) link_error: Mutex<Option<String>>,
+    /// Lines to networks that are open: the other ends of them.
+    pub(crate) lines: Arc<Mutex<HashMap<String, UnixDatagram>>>,
+    /// While set, lines cannot be opened, and this text says why.
+    pub(crate) line_error: Mutex<Option<String>>,
     pub(crate) processes: Table,
     /// While set, buckets cannot be used, or disks not be mounted, and this text says why.
     pub(crate) bucket_error: Mutex<Option<String>>,
@@ -116,6 +121,8 @@ impl Fake {
             listening: Mutex::default(),
             links: Mutex::default(),
             link_error: Mutex::default(),
+            lines: Arc::default(),
+            line_error: Mutex::default(),
             processes: Table::default(),
             bucket_error: Mutex::default(),
             mount_error: Mutex::default(),
@@ -401,6 +408,27 @@ impl Runtime for Arc<Fake> {
             self.pass(&self.link_error).await?;
             self.links.lock().unwrap().insert(id.clone(), links);
             Ok(())
+        })
+    }
+
+    fn open_line<'a>(
+        &'a self,
+        network: &'a str,
+        _: Subnet,
+    ) -> BoxFuture<'a, Result<Line, RuntimeError>> {
+        Box::pin(async move {
+            if let Some(why) = self.line_error.lock().unwrap().clone() {
+                return Err(RuntimeError::Unsupported(why));
+            }
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (lines, closed) = (Arc::clone(&self.lines), network.to_owned());
+            self.lines.lock().unwrap().insert(network.to_owned(), theirs);
+            let close = move || {
+                lines.lock().unwrap().remove(&closed);
+            };
+            Ok(Line::new(ours.into(), || false, close))
         })
     }
 

@@ -37,6 +37,7 @@ mod recover;
 mod resume;
 mod s3_disks;
 mod self_signal;
+mod sessions;
 mod settings;
 mod slot;
 mod ssh;
@@ -60,6 +61,7 @@ use crate::catalog::Catalog;
 use crate::net::{Names, Outside};
 use crate::runtime::Runtime;
 use crate::store::{Counts, Page, Sandbox, Store};
+use crate::vpn::Relay;
 use builds::Builds;
 use slot::Slots;
 
@@ -74,6 +76,7 @@ pub(crate) use ports::{Connection, Hold};
 pub(crate) use private_names::{Place, PrivateNames};
 pub(crate) use processes::{Following, Keyboard, Screen, Session, signal_name};
 pub(crate) use self_signal::{Guest, Guests, SelfSignal};
+pub(crate) use sessions::Session as DeviceSession;
 pub(crate) use state::State;
 pub(crate) use templates::Log as TemplateLog;
 pub(crate) use templates::Next as LogNext;
@@ -95,8 +98,8 @@ const MAX_OUTBOUND: usize = 4096;
 pub(crate) struct Neighbourhood {
     /// Who is asked for names; nobody for as this machine does it.
     pub(crate) name_servers: Vec<SocketAddr>,
-    /// Ports on which the engine itself listens.
-    pub(crate) api: Vec<u16>,
+    /// Where the engine itself listens.
+    pub(crate) api: Vec<SocketAddr>,
 }
 
 /// Times, sizes and permissions, together so that tests can make them small.
@@ -137,6 +140,8 @@ pub(crate) struct Tuning {
     pub(crate) build: BuildLimits,
     /// How many private networks there can be.
     pub(crate) max_networks: u64,
+    /// How long a session of a device lasts that is not renewed.
+    pub(crate) session_life: Duration,
 }
 
 impl Default for Tuning {
@@ -159,6 +164,8 @@ impl Default for Tuning {
             max_connections: 10_000,
             build: BuildLimits::default(),
             max_networks: 256,
+            // A device renews it every 30 seconds, and may miss that once.
+            session_life: Duration::from_secs(75),
         }
     }
 }
@@ -177,6 +184,10 @@ struct Inner {
     slots: Slots,
     private_names: Arc<PrivateNames>,
     builds: Builds,
+    /// What devices with sessions speak through.
+    relay: Relay,
+    /// Held by whoever changes which devices there are, and where they are attached.
+    devices: tokio::sync::Mutex<()>,
     /// Room for connections into sandboxes.
     room: Arc<Semaphore>,
     /// What sandboxes share on their way out.
@@ -204,13 +215,17 @@ impl Core {
         let room = Arc::new(Semaphore::new(tuning.max_connections));
         let outside = Outside {
             names: Names::new(&neighbourhood.name_servers),
-            api: neighbourhood.api,
+            api: neighbourhood.api.iter().map(SocketAddr::port).collect(),
             room: Arc::clone(&room),
             // No sandbox takes all of it.
             most: (tuning.max_connections / 4).clamp(16, MAX_OUTBOUND),
         };
         let private_names = Arc::new(PrivateNames::default());
         outside.names.add_zone(Arc::clone(&private_names) as _);
+        let stop = CancellationToken::new();
+        let (names, directory) = (outside.names.clone(), Arc::clone(&private_names) as _);
+        let relay = Relay::new(neighbourhood.api, names, directory, stop.clone());
+        let relay = relay.map_err(|error| CoreError::Internal(format!("no keys: {error}")))?;
         let (guests, received) = mpsc::unbounded_channel();
         let core = Self {
             inner: Arc::new(Inner {
@@ -221,10 +236,12 @@ impl Core {
                 slots: Slots::default(),
                 private_names,
                 builds: Builds::new(tuning.build.at_once),
+                relay,
+                devices: tokio::sync::Mutex::default(),
                 room,
                 outside: Arc::new(outside),
                 guests,
-                stop: CancellationToken::new(),
+                stop,
                 busy: std::sync::Mutex::new(Some(busy)),
                 idle: tokio::sync::Mutex::new(idle),
             }),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use createos_sdk::wire::NetworkRef;
 use createos_sdk::{NetworkId, SandboxId};
+use futures::future::join_all;
 use ulid::Ulid;
 
 use super::private_names::Known;
@@ -62,7 +63,10 @@ impl Core {
     pub(crate) async fn remove_network(&self, key: &str) -> Result<(), CoreError> {
         let network = self.network(key).await?;
         match self.inner.store.remove_network(&network.id).await? {
-            Removal::Removed => Ok(()),
+            Removal::Removed => {
+                self.forget_network(&network.id);
+                Ok(())
+            }
             Removal::Unknown => Err(unknown("network", key)),
             Removal::InUse(members) => Err(CoreError::Conflict(format!(
                 "the network has {members} members; detach or destroy them first"
@@ -137,6 +141,27 @@ impl Core {
         }
         self.inner.store.leave(id, &network.id).await?;
         self.name(id).await
+    }
+
+    /// Leads the members of a network to the devices that are attached to it, and to no others.
+    /// What cannot be told of them now, they learn when they begin to run.
+    pub(super) async fn lead_to_devices(&self, network: &NetworkId) -> Result<(), CoreError> {
+        let members = self.inner.store.members(network).await?;
+        let members = members.iter().map(async |member| {
+            let id = &member.sandbox;
+            let slot = self.inner.slots.get(id);
+            let _work = slot.work().await;
+            let Ok(sandbox) = self.get_existing(id).await else { return Ok(()) };
+            if !has_machine(&sandbox) {
+                return Ok(());
+            }
+            let links = self.inner.store.links(id).await?;
+            if let Err(error) = self.inner.runtime.set_links(id, links).await {
+                tracing::warn!(sandbox = %id, %error, "a sandbox is not led to devices");
+            }
+            Ok::<(), CoreError>(())
+        });
+        join_all(members).await.into_iter().collect()
     }
 
     /// Makes known by which names a sandbox is reached on its networks.

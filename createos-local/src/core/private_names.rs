@@ -8,6 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use createos_sdk::SandboxId;
 
 use crate::net::Zone;
+use crate::vpn::Directory;
 
 /// The domain of these names.
 const DOMAIN: &str = "fc.local";
@@ -48,18 +49,9 @@ impl PrivateNames {
 
     /// The addresses that a name, in lower case, means to a sandbox.
     fn find(&self, sandbox: &SandboxId, name: &str) -> Option<Vec<IpAddr>> {
-        let (peer, network) = split(name)?;
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let own = &all.get(sandbox)?.places;
-        let is_it = |id: &SandboxId, known: &Known| known.name == peer || id.as_str() == peer;
-        let is_shared = |place: &&Place| {
-            network.is_none_or(|name| place.network_name.eq_ignore_ascii_case(name))
-                && own.iter().any(|own| own.network == place.network)
-        };
-        let peers = all.iter().filter(|(id, known)| is_it(id, known));
-        let places = peers.flat_map(|(_, known)| known.places.iter().filter(is_shared));
-        let found: Vec<IpAddr> = places.map(|place| place.ip.into()).collect();
-        (!found.is_empty()).then_some(found)
+        find_on(&all, name, |network| own.iter().any(|own| own.network == network))
     }
 
     /// Whether a name is of this domain, whoever has it.
@@ -75,6 +67,34 @@ impl Zone for PrivateNames {
 
     fn owns(&self, name: &str) -> bool {
         Self::is_private(name)
+    }
+}
+
+/// Of a name, the addresses on networks that whoever asks is on.
+fn find_on(
+    all: &HashMap<SandboxId, Known>,
+    name: &str,
+    is_on: impl Fn(&str) -> bool,
+) -> Option<Vec<IpAddr>> {
+    let (peer, network) = split(name)?;
+    let is_it = |id: &SandboxId, known: &Known| known.name == peer || id.as_str() == peer;
+    let is_shared = |place: &&Place| {
+        network.is_none_or(|name| place.network_name.eq_ignore_ascii_case(name))
+            && is_on(&place.network)
+    };
+    let peers = all.iter().filter(|(id, known)| is_it(id, known));
+    let places = peers.flat_map(|(_, known)| known.places.iter().filter(is_shared));
+    let found: Vec<IpAddr> = places.map(|place| place.ip.into()).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+impl Directory for PrivateNames {
+    fn find(&self, networks: &[String], name: &str) -> Option<Option<Vec<IpAddr>>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match find_on(&all, name, |network| networks.iter().any(|own| own == network)) {
+            Some(found) => Some(Some(found)),
+            None => Self::is_private(name).then_some(None),
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::store::Change;
 /// How often counters are written down: a killed engine loses no more of them.
 const KEEP_COUNTERS: Duration = Duration::from_secs(2);
 
+/// How often sessions of devices do what is due by the clock.
+const TEND_SESSIONS: Duration = Duration::from_millis(250);
+
 impl Core {
     pub(super) fn start_upkeep(&self) {
         if let Some(mut deaths) = self.inner.runtime.deaths() {
@@ -25,6 +28,13 @@ impl Core {
             loop {
                 tokio::time::sleep(core.inner.tuning.idle_check).await;
                 core.pause_idle().await;
+            }
+        });
+        let core = self.clone();
+        self.until_stopped(async move {
+            loop {
+                tokio::time::sleep(TEND_SESSIONS).await;
+                core.tend_sessions().await;
             }
         });
         let core = self.clone();

@@ -20,5 +20,6 @@ mod uplink;
 pub(crate) use account::Account;
 pub(crate) use dns::{Names, Zone};
 pub(crate) use meter::{Meter, QUOTA_BYTES, Traffic, UNMETERED};
+pub(crate) use packet::datagram;
 pub(crate) use rules::Rules;
 pub(crate) use uplink::{Outside, Uplink};

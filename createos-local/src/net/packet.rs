@@ -9,7 +9,7 @@ pub(super) const LONGEST: usize = 65_535 - IP_HEADER - UDP_HEADER;
 
 /// The packet, or nothing if the content is too long. Lengths that the kernel fills in, and
 /// checksums that may be left out, are 0.
-pub(super) fn datagram(from: SocketAddrV4, to: SocketAddrV4, content: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn datagram(from: SocketAddrV4, to: SocketAddrV4, content: &[u8]) -> Option<Vec<u8>> {
     const VERSION_AND_LENGTH: u8 = 0x45;
     const HOPS: u8 = 64;
     const UDP: u8 = 17;

@@ -6,15 +6,17 @@
 mod desktop;
 mod disks;
 mod image;
+mod line;
 mod namespaces;
 mod process;
 
 pub(crate) use self::desktop::{DESKTOP_REMEDY, desktop_programs};
 pub(crate) use self::disks::*;
 pub(crate) use self::image::*;
+pub(crate) use self::line::Line;
 pub(crate) use self::namespaces::{
-    CRIU_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT, Namespaces, PATH,
-    chain,
+    CRIU_REMEDY, LINES_REMEDY, NETWORKS_REMEDY, NO_DISK_LIMIT, NO_FUSE, NO_NESTING, NO_WAY_OUT,
+    Namespaces, PATH, chain,
 };
 pub(crate) use self::process::*;
 
@@ -29,7 +31,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
 
 /// The root filesystem that every machine has: its own `/usr` and a curated `/etc`.
 pub(crate) const HOST_ROOTFS: &str = "devbox:1";
@@ -265,6 +267,14 @@ pub(crate) trait Runtime: Disks + Images + Processes + Send + Sync + 'static {
         id: &'a SandboxId,
         links: Vec<Link>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Makes a line to a private network, which need not have members. One network has one at
+    /// a time.
+    fn open_line<'a>(
+        &'a self,
+        network: &'a str,
+        subnet: Subnet,
+    ) -> BoxFuture<'a, Result<Line, RuntimeError>>;
 
     /// The sockets that what leaves a running sandbox comes to. They are the same for a whole
     /// life of it, and whoever has them must give them up before it pauses.

@@ -8,6 +8,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::record::{from_micros, text, to_micros};
 use super::{Store, StoreError};
+use crate::network_protocol::Subnet;
+use crate::vpn::Reach;
 
 /// Devices have addresses of 100.64.0.0/10; the first is nobody's.
 const FIRST_ADDRESS: u32 = 0x6440_0002;
@@ -30,6 +32,8 @@ pub(crate) struct Device {
     pub(crate) spec: NewDevice,
     pub(crate) ip: Ipv4Addr,
     pub(crate) created_at: SystemTime,
+    /// When something was last heard of it.
+    pub(crate) seen: Option<SystemTime>,
 }
 
 /// A network that a device is attached to.
@@ -57,7 +61,7 @@ impl From<rusqlite::Error> for DeviceError {
     }
 }
 
-const COLUMNS: &str = "id, name, pubkey, hostname, os, ip, created_at";
+const COLUMNS: &str = "id, name, pubkey, hostname, os, ip, created_at, seen";
 
 impl Device {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -71,6 +75,7 @@ impl Device {
             },
             ip: text(row, 5, |word| word.parse().ok())?,
             created_at: from_micros(row.get(6)?),
+            seen: row.get::<_, Option<i64>>(7)?.map(from_micros),
         })
     }
 }
@@ -119,6 +124,36 @@ impl Store {
         let id = id.clone();
         self.call(move |connection| {
             Ok(connection.execute("DELETE FROM devices WHERE id = ?1", [id.as_str()])? > 0)
+        })
+        .await
+    }
+
+    /// Notes that something was heard of a device.
+    pub(crate) async fn set_seen(&self, id: &DeviceId, at: SystemTime) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.call(move |connection| {
+            let sql = "UPDATE devices SET seen = max(?2, coalesce(seen, 0)) WHERE id = ?1";
+            connection.execute(sql, params![id.as_str(), to_micros(at)])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Where a device is attached, the first attached first.
+    pub(crate) async fn reaches(&self, device: &DeviceId) -> Result<Vec<Reach>, StoreError> {
+        let device = device.clone();
+        self.call(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT n.id, n.subnet, n.prefix
+                 FROM device_networks d JOIN networks n ON n.id = d.network
+                 WHERE d.device = ?1 ORDER BY d.attached_at, n.id",
+            )?;
+            let rows = statement.query_map([device.as_str()], |row| {
+                let first: Ipv4Addr = text(row, 1, |word| word.parse().ok())?;
+                let subnet = Subnet::new(first.octets(), row.get(2)?);
+                Ok(Reach { network: row.get(0)?, subnet })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -184,6 +219,19 @@ impl Store {
         })
         .await
     }
+}
+
+/// The addresses of the devices that are attached to a network.
+pub(super) fn devices_on(
+    connection: &Connection,
+    network: &str,
+) -> rusqlite::Result<Vec<Ipv4Addr>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT d.ip FROM device_networks n JOIN devices d ON d.id = n.device
+         WHERE n.network = ?1 ORDER BY d.ip",
+    )?;
+    let rows = statement.query_map([network], |row| text(row, 0, |word| word.parse().ok()))?;
+    rows.collect()
 }
 
 fn insert(

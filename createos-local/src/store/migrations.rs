@@ -164,6 +164,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         WHEN NEW.status <> 'running' AND OLD.status = 'running'
         BEGIN UPDATE runs SET ended = max(begun, CAST(unixepoch('subsec') * 1000000 AS INTEGER))
             WHERE sandbox = NEW.id AND ended IS NULL; END;",
+    // When something was last heard of a device.
+    "ALTER TABLE devices ADD COLUMN seen INTEGER;",
 ];
 
 /// Brings a database to the newest version, one transaction per step.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use createos_sdk::{NetworkId, SandboxId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use super::devices::devices_on;
 use super::record::{from_micros, text, to_micros};
 use super::sandboxes::get;
 use super::{Store, StoreError};
@@ -250,9 +251,14 @@ impl Store {
                     subnet: Subnet::new(first.octets(), row.get(2)?),
                     address: text(row, 3, |word| word.parse().ok())?,
                     interface: format!("net{}", row.get::<_, u32>(4)?),
+                    devices: Vec::new(),
                 })
             })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let mut links: Vec<Link> = rows.collect::<Result<_, _>>()?;
+            for link in &mut links {
+                link.devices = devices_on(connection, &link.network)?;
+            }
+            Ok(links)
         })
         .await
     }

@@ -24,6 +24,7 @@ mod route;
 mod signal;
 mod sockets;
 mod terminal;
+mod tun;
 
 pub(crate) use caps::*;
 pub(crate) use capture::*;
@@ -32,12 +33,14 @@ pub(crate) use fds::*;
 pub(crate) use ids::*;
 pub(crate) use memory::*;
 pub(crate) use mount::*;
+use net::InterfaceRequest;
 pub(crate) use net::*;
 pub(crate) use process::*;
 pub(crate) use route::*;
 pub(crate) use signal::*;
 pub(crate) use sockets::*;
 pub(crate) use terminal::*;
+pub(crate) use tun::*;
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;

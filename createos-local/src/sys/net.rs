@@ -14,11 +14,22 @@ const SOCK_CLOEXEC: c_int = 0o2_000_000;
 const SIOCSIFFLAGS: c_ulong = 0x8914;
 const IFF_UP: i16 = 1;
 
+/// The kernel's `struct ifreq`.
 #[repr(C)]
-struct InterfaceRequest {
+pub(super) struct InterfaceRequest {
     name: [u8; 16],
     flags: i16,
     padding: [u8; 22],
+}
+
+impl InterfaceRequest {
+    /// A name that is too long is cut off.
+    pub(super) fn new(name: &str, flags: i16) -> Self {
+        let mut request = Self { name: [0; 16], flags, padding: [0; 22] };
+        let last = request.name.len() - 1;
+        request.name[..last].iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        request
+    }
 }
 
 unsafe extern "C" {
@@ -28,8 +39,7 @@ unsafe extern "C" {
 
 /// Brings the loopback device up.
 pub(crate) fn loopback_up() -> io::Result<()> {
-    let mut request = InterfaceRequest { name: [0; 16], flags: IFF_UP, padding: [0; 22] };
-    request.name[..2].copy_from_slice(b"lo");
+    let request = InterfaceRequest::new("lo", IFF_UP);
     // SAFETY: the request has the layout of `struct ifreq` and outlives the call.
     unsafe {
         let socket = owned(i64::from(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)))?;

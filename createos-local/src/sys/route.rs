@@ -17,6 +17,9 @@ pub(super) const NEW_ADDRESS: u16 = 20;
 pub(super) const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
+const NEW_RULE: u16 = 32;
+const DELETE_RULE: u16 = 33;
 
 const IPV4: u8 = 2;
 /// The longest answer.
@@ -101,6 +104,18 @@ pub(crate) fn add_cable(
 /// Lets a link carry packets.
 pub(crate) fn raise_link(socket: &OwnedFd, index: u32) -> io::Result<()> {
     change(socket, &message(NEW_LINK, ACK, |body| link(body, index, IFF_UP, IFF_UP)))
+}
+
+/// The same for one that takes no packets longer than this.
+pub(crate) fn raise_link_of(socket: &OwnedFd, index: u32, longest: u32) -> io::Result<()> {
+    const IFLA_MTU: u16 = 4;
+    change(
+        socket,
+        &message(NEW_LINK, ACK, |body| {
+            link(body, index, IFF_UP, IFF_UP);
+            body.attribute(IFLA_MTU, &longest.to_ne_bytes());
+        }),
+    )
 }
 
 /// Removes a link, and with it the other end of a cable. One that is not there is no error.
@@ -211,6 +226,9 @@ pub(crate) enum Way {
     Unreachable,
 }
 
+/// The table that every packet is looked up in.
+pub(crate) const MAIN_TABLE: u32 = 254;
+
 /// Adds a route in the main table, in the place of one to the same addresses.
 pub(crate) fn set_route(
     socket: &OwnedFd,
@@ -218,7 +236,43 @@ pub(crate) fn set_route(
     prefix: u8,
     way: &Way,
 ) -> io::Result<()> {
-    const MAIN: u8 = 254;
+    set_route_in(socket, MAIN_TABLE, network, prefix, way)
+}
+
+/// The same in any table.
+pub(crate) fn set_route_in(
+    socket: &OwnedFd,
+    table: u32,
+    network: Ipv4Addr,
+    prefix: u8,
+    way: &Way,
+) -> io::Result<()> {
+    change(socket, &route_message(NEW_ROUTE, CREATE | REPLACE, table, network, prefix, way))
+}
+
+/// Removes such a route from the main table, unless it is gone.
+pub(crate) fn remove_route(
+    socket: &OwnedFd,
+    network: Ipv4Addr,
+    prefix: u8,
+    way: &Way,
+) -> io::Result<()> {
+    const ESRCH: i32 = 3;
+    let message = route_message(DELETE_ROUTE, 0, MAIN_TABLE, network, prefix, way);
+    match change(socket, &message) {
+        Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+fn route_message(
+    kind_of_message: u16,
+    flags_of_message: u16,
+    table: u32,
+    network: Ipv4Addr,
+    prefix: u8,
+    way: &Way,
+) -> Messages {
     const STATIC: u8 = 4;
     const EVERYWHERE: u8 = 0;
     const ON_LINK: u8 = 253;
@@ -230,15 +284,17 @@ pub(crate) fn set_route(
     const GATEWAY: u16 = 5;
     const PRIORITY: u16 = 6;
     const PREFERRED_SOURCE: u16 = 7;
+    const TABLE: u16 = 15;
     const WORST: u32 = u32::MAX;
     let (scope, kind, flags) = match way {
         Way::Link { .. } | Way::Last { .. } => (ON_LINK, UNICAST, 0),
         Way::Gateway { .. } => (EVERYWHERE, UNICAST, FLAG_ON_LINK),
         Way::Unreachable => (EVERYWHERE, UNREACHABLE, 0),
     };
-    let message = message(NEW_ROUTE, ACK | CREATE | REPLACE, |body| {
-        body.bytes(&[IPV4, prefix, 0, 0, MAIN, STATIC, scope, kind]);
+    message(kind_of_message, ACK | flags_of_message, |body| {
+        body.bytes(&[IPV4, prefix, 0, 0, 0, STATIC, scope, kind]);
         body.bytes(&flags.to_ne_bytes());
+        body.attribute(TABLE, &table.to_ne_bytes());
         body.attribute(DESTINATION, &network.octets());
         match way {
             Way::Link { index } => body.attribute(OUT, &index.to_ne_bytes()),
@@ -254,8 +310,58 @@ pub(crate) fn set_route(
             }
             Way::Unreachable => {}
         }
-    });
-    change(socket, &message)
+    })
+}
+
+/// Packets from one address to some others are looked up in a table of their own.
+pub(crate) struct Detour {
+    pub(crate) from: Ipv4Addr,
+    pub(crate) network: Ipv4Addr,
+    pub(crate) prefix: u8,
+    pub(crate) table: u32,
+}
+
+/// Adds a detour before the main table, unless it is there. A kernel without such rules is no
+/// error: it has one way to everything.
+pub(crate) fn add_detour(socket: &OwnedFd, detour: &Detour) -> io::Result<()> {
+    match change(socket, &detour.message(NEW_RULE, CREATE | EXCLUSIVE)) {
+        Err(error) => match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::Unsupported => Ok(()),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+/// Removes it, if it is there.
+pub(crate) fn remove_detour(socket: &OwnedFd, detour: &Detour) -> io::Result<()> {
+    match change(socket, &detour.message(DELETE_RULE, 0)) {
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::Unsupported => Ok(()),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+impl Detour {
+    /// `struct fib_rule_hdr` and its attributes.
+    fn message(&self, kind: u16, flags: u16) -> Messages {
+        const LOOK_UP: u8 = 1;
+        const DESTINATION: u16 = 1;
+        const SOURCE: u16 = 2;
+        const PRIORITY: u16 = 6;
+        const TABLE: u16 = 15;
+        const BEFORE_MAIN: u32 = 32_600;
+        message(kind, ACK | flags, |body| {
+            body.bytes(&[IPV4, self.prefix, 32, 0, 0, 0, 0, LOOK_UP]);
+            body.bytes(&[0; 4]);
+            body.attribute(SOURCE, &self.from.octets());
+            body.attribute(DESTINATION, &self.network.octets());
+            body.attribute(PRIORITY, &BEFORE_MAIN.to_ne_bytes());
+            body.attribute(TABLE, &self.table.to_ne_bytes());
+        })
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A cable from a sandbox to the router of a private network, and the router itself.
 
 use crate::failure::{Context, Result};
-use crate::network_protocol::{Link, POOLS, Subnet};
+use crate::network_protocol::{DEVICES, LINE_MTU, Link, POOLS, Subnet};
 use crate::probe::in_child;
-use crate::sys::{self, Plug, Way};
+use crate::sys::{self, Detour, Plug, Way};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -29,8 +29,24 @@ pub(crate) struct Cable {
 pub(crate) struct Change<'a> {
     pub(crate) places: &'a HashMap<String, Place>,
     pub(crate) gone: &'a [Cable],
-    pub(crate) kept: &'a [Cable],
+    pub(crate) kept: &'a [Kept],
     pub(crate) fresh: &'a [Cable],
+}
+
+/// A cable that stays.
+pub(crate) struct Kept {
+    pub(crate) cable: Cable,
+    /// The devices that were reached by it, until now.
+    pub(crate) devices: Vec<Ipv4Addr>,
+}
+
+impl Kept {
+    /// The cable as it was.
+    pub(crate) fn before(&self) -> Cable {
+        let mut cable = self.cable.clone();
+        cable.link.devices.clone_from(&self.devices);
+        cable
+    }
 }
 
 /// Addresses that a sandbox keeps for its sockets, while these are saved.
@@ -109,6 +125,27 @@ pub(crate) fn make_router(subnet: Subnet, single_id: bool) -> Result<()> {
     sys::set_route(&routes, subnet.first(), subnet.prefix(), &Way::Unreachable).context(doing)
 }
 
+/// Makes a line from the engine to a router: what it sends to devices can be read there. It
+/// ends with the descriptor. In a child, which is to enter the router's network. What comes
+/// for devices goes to the newest.
+pub(crate) fn open_line(router: &Place, number: u64, single_id: bool) -> Result<OwnedFd> {
+    let doing = "enter the router's network";
+    if single_id {
+        let owner = sys::owner_of_namespace(&router.namespace).context(doing)?;
+        sys::enter_namespace(&owner).context(doing)?;
+    }
+    sys::enter_namespace(&router.namespace).context(doing)?;
+    let name = format!("line{number}");
+    let line = sys::make_tun(&name).context(&format!("make a tunnel with {}", sys::TUN_FILE))?;
+    let doing = "set up a tunnel";
+    let routes = sys::route_socket().context(doing)?;
+    let index = sys::link_index(&routes, &name).context(doing)?;
+    sys::raise_link_of(&routes, index, LINE_MTU).context(doing)?;
+    sys::set_route(&routes, DEVICES.first(), DEVICES.prefix(), &Way::Link { index })
+        .context(doing)?;
+    Ok(line)
+}
+
 /// Addresses on private networks that sockets have in the network of this process.
 fn addresses_in_use(pid: i32) -> BTreeSet<Ipv4Addr> {
     let tables = ["tcp", "tcp6", "udp", "udp6"].map(|table| format!("/proc/{pid}/net/{table}"));
@@ -127,6 +164,17 @@ fn local_address(line: &str) -> Option<Ipv4Addr> {
     let (address, _) = line.split_ascii_whitespace().nth(1)?.split_once(':')?;
     let word = if address.len() == 8 { address } else { address.strip_prefix(MAPPED)? };
     Some(u32::from_str_radix(word, 16).ok()?.to_ne_bytes().into())
+}
+
+/// To the router of a network.
+fn way_of(link: &Link, index: u32) -> Way {
+    Way::Gateway { index, gateway: link.subnet.gateway(), source: link.address }
+}
+
+/// From an address on a network to devices. No two have one table.
+fn detour(address: Ipv4Addr) -> Detour {
+    let (network, prefix) = (DEVICES.first(), DEVICES.prefix());
+    Detour { from: address, network, prefix, table: address.to_bits() }
 }
 
 fn path_of(name: &str) -> String {
@@ -154,14 +202,33 @@ impl Change<'_> {
             Some(pid) => self.keep_used(inside, pid).context("keep addresses")?,
             None => self.remove_others(inside).context("take addresses away")?,
         }
+        self.kept
+            .iter()
+            .try_for_each(|kept| self.redirect(kept, inside))
+            .context("lead to the devices of a network")?;
         let joined = self.fresh.iter().try_for_each(|cable| self.plug(cable, inside));
         if joined.is_err() {
             for cable in self.fresh {
                 let _ = self.pull(cable);
+                let _ = sys::remove_detour(&inside.routes, &detour(cable.link.address));
                 let _ = sys::remove_own_address(&inside.routes, cable.link.address);
             }
         }
         joined.context("join a network")
+    }
+
+    /// An answer to a device goes by the network that it was asked on, whatever others both
+    /// are on; anything else to it, by one of those.
+    fn lead_to_devices(&self, link: &Link, way: &Way, inside: &Place) -> io::Result<()> {
+        let (first, prefix) = (DEVICES.first(), DEVICES.prefix());
+        let detour = detour(link.address);
+        match sys::set_route_in(&inside.routes, detour.table, first, prefix, way) {
+            // As above: a kernel that has one table.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            other => other?,
+        }
+        sys::add_detour(&inside.routes, &detour)?;
+        link.devices.iter().try_for_each(|at| sys::set_route(&inside.routes, *at, 32, way))
     }
 
     fn place_of(&self, cable: &Cable) -> io::Result<&Place> {
@@ -176,14 +243,29 @@ impl Change<'_> {
     /// memory it began with.
     fn remove_others(&self, inside: &Place) -> io::Result<()> {
         let own = |address: Ipv4Addr| {
-            self.kept.iter().chain(self.fresh).any(|cable| cable.link.address == address)
+            let kept = self.kept.iter().map(|kept| &kept.cable);
+            kept.chain(self.fresh).any(|cable| cable.link.address == address)
         };
         for address in sys::own_addresses(&inside.routes)? {
             if POOLS.iter().any(|pool| pool.contains(address)) && !own(address) {
+                sys::remove_detour(&inside.routes, &detour(address))?;
                 sys::remove_own_address(&inside.routes, address)?;
             }
         }
         Ok(())
+    }
+
+    /// Whom a cable that stays leads to.
+    fn redirect(&self, kept: &Kept, inside: &Place) -> io::Result<()> {
+        let link = &kept.cable.link;
+        if link.devices == kept.devices {
+            return Ok(());
+        }
+        let way = way_of(link, sys::link_index(&inside.routes, &link.interface)?);
+        for device in kept.devices.iter().filter(|device| !link.devices.contains(device)) {
+            sys::remove_route(&inside.routes, *device, 32, &way)?;
+        }
+        link.devices.iter().try_for_each(|at| sys::set_route(&inside.routes, *at, 32, &way))
     }
 
     fn keep_used(&self, inside: &Place, pid: i32) -> io::Result<()> {
@@ -209,8 +291,9 @@ impl Change<'_> {
         let (first, prefix, source) = (link.subnet.first(), link.subnet.prefix(), link.address);
         let index = sys::link_index(&inside.routes, &link.interface)?;
         sys::raise_link(&inside.routes, index)?;
-        let way = Way::Gateway { index, gateway: link.subnet.gateway(), source };
+        let way = way_of(link, index);
         sys::set_route(&inside.routes, first, prefix, &way)?;
+        self.lead_to_devices(link, &way, inside)?;
         // Connections to other members come back, with the processes that were saved, before
         // the cable does.
         sys::set_route(&inside.routes, first, prefix, &Way::Last { source })?;

@@ -38,7 +38,7 @@ mod volumes;
 use criu::Run;
 use disks::{Demand, Disks};
 use failure::{Context, Result};
-use network_protocol::Link;
+use network_protocol::{Link, Subnet};
 use networks::{Done, Networks};
 use protocol::{Boot, Command, Facts, MAX_PACKET, Memory, Report};
 use sandbox::{After, Sandbox, Saving, State};
@@ -236,6 +236,13 @@ impl<'a> Warden<'a> {
                     self.report(&Report::Failed { ticket, message: error.to_string() });
                 }
             }
+            Command::OpenLine { ticket, network, subnet } => {
+                self.open_line(ticket, &network, subnet);
+            }
+            Command::CloseLine { line } => {
+                self.networks.close_line(line);
+                self.networks.end_unused(&self.sandboxes);
+            }
             Command::MountVolume { ticket, id, path } => {
                 if let Err(error) = self.mount_volume(ticket, &id, &path) {
                     self.report(&Report::Failed { ticket, message: error.to_string() });
@@ -272,6 +279,17 @@ impl<'a> Warden<'a> {
             Ok(()) => Report::Done { ticket },
             Err(error) => Report::Failed { ticket, message: error.to_string() },
         });
+    }
+
+    fn open_line(&mut self, ticket: u64, network: &str, subnet: Subnet) {
+        let opened = self.networks.open_line(ticket, network, subnet);
+        match opened {
+            Ok(line) => send(self.socket, &Report::LineOpened { ticket }, Some(line.as_fd())),
+            Err(error) => {
+                self.networks.end_unused(&self.sandboxes);
+                self.report(&Report::Failed { ticket, message: error.to_string() });
+            }
+        }
     }
 
     fn make_sockets(&self, ticket: u64, id: &str) {

@@ -15,6 +15,12 @@ pub(crate) const POOLS: [Subnet; 4] = [
     Subnet::new([198, 18, 0, 0], 15),
 ];
 
+/// Where devices have theirs.
+pub(crate) const DEVICES: Subnet = Subnet::new([100, 64, 0, 0], 10);
+
+/// The longest packet to and from a device: with what WireGuard adds, it fits an Ethernet frame.
+pub(crate) const LINE_MTU: u32 = 1420;
+
 /// Addresses that begin alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Subnet {
@@ -57,11 +63,23 @@ impl Subnet {
         Ipv4Addr::from_bits(self.first().to_bits() + 1)
     }
 
+    pub(crate) fn write(self, writer: Writer) -> Writer {
+        writer.bytes(&self.first).u8(self.prefix)
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self::new(octets(reader)?, reader.u8()?))
+    }
+
     /// The addresses that members of such a network can have.
     pub(crate) fn members(self) -> std::ops::RangeInclusive<u32> {
         let first = self.first().to_bits();
         first + 2..=(first | !self.mask()) - 1
     }
+}
+
+fn octets(reader: &mut Reader<'_>) -> Result<[u8; 4], Malformed> {
+    reader.bytes()?.try_into().map_err(|_| Malformed)
 }
 
 /// A sandbox's place on a private network.
@@ -74,24 +92,36 @@ pub(crate) struct Link {
     pub(crate) address: Ipv4Addr,
     /// What the link is called inside.
     pub(crate) interface: String,
+    /// The devices that are reached by this network, by their addresses.
+    pub(crate) devices: Vec<Ipv4Addr>,
 }
 
 impl Link {
     pub(crate) fn write(writer: Writer, link: &Self) -> Writer {
-        let Self { network, subnet, address, interface } = link;
-        let writer = writer.text(network).bytes(&subnet.first).u8(subnet.prefix);
-        writer.bytes(&address.octets()).text(interface)
+        let Self { network, subnet, address, interface, devices } = link;
+        let writer = subnet.write(writer.text(network));
+        let writer = writer.bytes(&address.octets()).text(interface);
+        let writer = writer.u32(u32::try_from(devices.len()).unwrap_or(u32::MAX));
+        devices.iter().fold(writer, |writer, device| writer.bytes(&device.octets()))
+    }
+
+    /// Whether another one is the same but for the devices.
+    pub(crate) fn is_place_of(&self, other: &Self) -> bool {
+        let parts = |link: &Self| (link.subnet, link.address);
+        self.network == other.network
+            && parts(self) == parts(other)
+            && self.interface == other.interface
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        fn octets(reader: &mut Reader<'_>) -> Result<[u8; 4], Malformed> {
-            reader.bytes()?.try_into().map_err(|_| Malformed)
-        }
         Ok(Self {
             network: reader.text()?.to_owned(),
-            subnet: Subnet::new(octets(reader)?, reader.u8()?),
+            subnet: Subnet::read(reader)?,
             address: octets(reader)?.into(),
             interface: reader.text()?.to_owned(),
+            devices: (0..reader.u32()?)
+                .map(|_| octets(reader).map(Ipv4Addr::from))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -4,23 +4,28 @@
 //! A member cannot speak for another: what comes out of its cable with an address that is
 //! not its own, the router drops ("reverse path" filter); and with no other protocol than
 //! IPv4 does it deal. A namespace lives as long as its descriptor here, and so does
-//! everything in it. Making and removing cables takes the kernel up to tens of
+//! everything in it. Devices of the user's are reached over a line from there to the engine,
+//! which is a tunnel device of the namespace. Making and removing cables takes the kernel up to tens of
 //! milliseconds, so a child of the warden does that.
 
-use crate::cable::{self, Cable, Change, Place};
+use crate::cable::{self, Cable, Change, Kept, Place};
 use crate::failure::{Context, Result};
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
+use crate::probe::in_child;
 use crate::sandbox::Sandbox;
 use crate::sys::{self, Forked};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 pub(crate) struct Networks {
     /// Whether the engine runs as an ordinary user.
     single_id: bool,
-    /// By the id of the network; those with members.
+    /// By the id of the network; those with members or a line.
     places: HashMap<String, Place>,
+    /// By what the engine calls them: the networks that lines lead to.
+    lines: HashMap<u64, String>,
     next_port: u32,
     jobs: Vec<Job>,
 }
@@ -46,7 +51,8 @@ pub(crate) struct Done {
 
 impl Networks {
     pub(crate) fn new(single_id: bool) -> Self {
-        Self { single_id, places: HashMap::new(), next_port: 0, jobs: Vec::new() }
+        let (places, lines, jobs) = Default::default();
+        Self { single_id, places, lines, next_port: 0, jobs }
     }
 
     /// Begins to give a running sandbox these links and no others. Its addresses on networks
@@ -61,13 +67,21 @@ impl Networks {
         if self.jobs.iter().any(|job| job.done.boot == sandbox.boot) {
             return Err("its networks are being changed already".into());
         }
-        let (kept, gone): (Vec<Cable>, Vec<Cable>) =
-            sandbox.cables.iter().cloned().partition(|cable| links.contains(&cable.link));
-        let is_fresh = |link: &Link| !kept.iter().any(|cable| cable.link == *link);
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+        for cable in sandbox.cables.iter().cloned() {
+            match links.iter().find(|link| link.is_place_of(&cable.link)) {
+                Some(link) => {
+                    let (port, devices) = (cable.port, cable.link.devices);
+                    kept.push(Kept { cable: Cable { link: link.clone(), port }, devices });
+                }
+                None => gone.push(cable),
+            }
+        }
+        let is_fresh = |link: &Link| !kept.iter().any(|kept| kept.cable.link.is_place_of(link));
         let fresh: Vec<Cable> =
             links.into_iter().filter(is_fresh).map(|link| self.new_cable(link)).collect();
-        for cable in &fresh {
-            self.ready_place(&cable.link)?;
+        for Cable { link, .. } in &fresh {
+            self.ready_place(&link.network, link.subnet)?;
         }
         let (told, telling) = sys::pipe().context("make a pipe")?;
         match sys::fork_process().context("start a change of networks")? {
@@ -87,9 +101,11 @@ impl Networks {
                 sys::exit_now(0);
             }
             Forked::Parent { pid } => {
-                let after = kept.iter().chain(&fresh).cloned().collect();
+                // Where it fails, devices may be led to or not: all of them are tried again.
+                let otherwise = kept.iter().map(Kept::before).collect();
+                let after = kept.into_iter().map(|kept| kept.cable).chain(fresh).collect();
                 let done = Done { ticket, boot: sandbox.boot, cables: Vec::new(), outcome: Ok(()) };
-                self.jobs.push(Job { pid, told: told.into(), done, after, otherwise: kept });
+                self.jobs.push(Job { pid, told: told.into(), done, after, otherwise });
                 Ok(())
             }
         }
@@ -111,12 +127,42 @@ impl Networks {
         Some(done)
     }
 
-    /// Ends networks that no sandbox is on.
+    /// Makes a line from the engine to the router of a network.
+    pub(crate) fn open_line(
+        &mut self,
+        number: u64,
+        network: &str,
+        subnet: Subnet,
+    ) -> Result<OwnedFd> {
+        self.ready_place(network, subnet)?;
+        let (Some(router), single_id) = (self.places.get(network), self.single_id) else {
+            return Err("the network has no router".into());
+        };
+        let (ours, theirs) = sys::packet_pair().context("make a pair of sockets")?;
+        let reason = in_child(|| {
+            let line = cable::open_line(router, number, single_id)?;
+            sys::send_packet(&theirs, &[0], Some(line.as_fd())).context("hand a line over")
+        })?;
+        drop(theirs);
+        if !reason.is_empty() {
+            return Err(reason.into());
+        }
+        let line = sys::receive_descriptor(&ours).context("fetch a line")?;
+        self.lines.insert(number, network.to_owned());
+        Ok(line.ok_or("no line came back from a network")?)
+    }
+
+    pub(crate) fn close_line(&mut self, number: u64) {
+        self.lines.remove(&number);
+    }
+
+    /// Ends networks that no sandbox is on and no line leads to.
     pub(crate) fn end_unused(&mut self, sandboxes: &[Sandbox]) {
-        let jobs = &self.jobs;
+        let (jobs, lines) = (&self.jobs, &self.lines);
         self.places.retain(|network, _| {
             let is_on = |cables: &[Cable]| cables.iter().any(|it| it.link.network == *network);
-            jobs.iter().any(|job| is_on(&job.after))
+            lines.values().any(|other| other == network)
+                || jobs.iter().any(|job| is_on(&job.after))
                 || sandboxes.iter().any(|sandbox| is_on(&sandbox.cables))
         });
     }
@@ -126,10 +172,10 @@ impl Networks {
         Cable { link, port: format!("p{}", self.next_port) }
     }
 
-    fn ready_place(&mut self, link: &Link) -> Result<()> {
-        if !self.places.contains_key(&link.network) {
-            let place = cable::reach(|| cable::make_router(link.subnet, self.single_id))?;
-            self.places.insert(link.network.clone(), place);
+    fn ready_place(&mut self, network: &str, subnet: Subnet) -> Result<()> {
+        if !self.places.contains_key(network) {
+            let place = cable::reach(|| cable::make_router(subnet, self.single_id))?;
+            self.places.insert(network.to_owned(), place);
         }
         Ok(())
     }

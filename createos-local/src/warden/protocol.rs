@@ -6,7 +6,7 @@
 #![allow(dead_code)]
 
 use crate::codec::{Malformed, Reader, Writer};
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
 
 /// Longest packet; both sides refuse longer ones.
 pub(crate) const MAX_PACKET: usize = 128 << 10;
@@ -70,6 +70,17 @@ pub(crate) enum Command {
         links: Vec<Link>,
         /// Whether the addresses stay its own that it had on those.
         keep_addresses: bool,
+    },
+    /// Makes a line from the engine to the router of a private network, over which the devices
+    /// that are attached to it speak.
+    OpenLine {
+        ticket: u64,
+        network: String,
+        subnet: Subnet,
+    },
+    /// Says that the engine has closed the line that was asked for so. Not answered.
+    CloseLine {
+        line: u64,
     },
     /// Mounts a filesystem that the engine serves in a running sandbox.
     MountVolume {
@@ -168,6 +179,11 @@ pub(crate) enum Report {
     },
     /// Comes with a descriptor: the engine's end of a socket maker.
     MakesSockets {
+        ticket: u64,
+    },
+    /// Comes with a descriptor: each packet that is read from or written to it goes over the
+    /// line.
+    LineOpened {
         ticket: u64,
     },
     /// Comes with a descriptor: what the filesystem is served through. Its files are shown
@@ -297,6 +313,10 @@ impl Command {
                 let writer = writer.u32(u32::try_from(links.len()).unwrap_or(u32::MAX));
                 links.iter().fold(writer, Link::write).finish()
             }
+            Self::OpenLine { ticket, network, subnet } => {
+                subnet.write(writer.u8(61).u64(*ticket).text(network)).finish()
+            }
+            Self::CloseLine { line } => writer.u8(62).u64(*line).finish(),
             Self::MountVolume { ticket, id, path } => {
                 writer.u8(50).u64(*ticket).text(id).text(path).finish()
             }
@@ -360,6 +380,12 @@ impl Command {
                     .map(|_| Link::read(&mut reader))
                     .collect::<Result<_, _>>()?,
             },
+            61 => Self::OpenLine {
+                ticket: reader.u64()?,
+                network: reader.text()?.to_owned(),
+                subnet: Subnet::read(&mut reader)?,
+            },
+            62 => Self::CloseLine { line: reader.u64()? },
             50 => Self::MountVolume {
                 ticket: reader.u64()?,
                 id: reader.text()?.to_owned(),
@@ -417,6 +443,7 @@ impl Report {
                 writer.u8(4).text(id).i32(*pid).text(reason).finish()
             }
             Self::MakesSockets { ticket } => writer.u8(5).u64(*ticket).finish(),
+            Self::LineOpened { ticket } => writer.u8(61).u64(*ticket).finish(),
             Self::VolumeMounted { ticket, volume, owner } => {
                 writer.u8(50).u64(*ticket).u32(*volume).u32(*owner).finish()
             }
@@ -449,6 +476,7 @@ impl Report {
                 reason: reader.text()?.to_owned(),
             },
             5 => Self::MakesSockets { ticket: reader.u64()? },
+            61 => Self::LineOpened { ticket: reader.u64()? },
             50 => Self::VolumeMounted {
                 ticket: reader.u64()?,
                 volume: reader.u32()?,
@@ -464,7 +492,6 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network_protocol::Subnet;
 
     #[test]
     fn commands_round_trip() {
@@ -514,8 +541,15 @@ mod tests {
                     subnet: Subnet::new([10, 64, 0, 0], 22),
                     address: [10, 64, 0, 2].into(),
                     interface: "net0".into(),
+                    devices: vec![[100, 64, 0, 2].into(), [100, 64, 0, 3].into()],
                 }],
             },
+            Command::OpenLine {
+                ticket: 9,
+                network: "net-1".into(),
+                subnet: Subnet::new([10, 64, 0, 0], 22),
+            },
+            Command::CloseLine { line: 9 },
             Command::MountVolume { ticket: 9, id: "sb-1".into(), path: "/mnt".into() },
             Command::UnmountVolume { ticket: 9, volume: 3, force: true },
             Command::Freeze { ticket: 9, id: "sb-1".into() },
@@ -544,6 +578,7 @@ mod tests {
             Report::Booted { ticket: 1, pid: 42 },
             Report::Failed { ticket: 2, message: "no".into() },
             Report::MakesSockets { ticket: 4 },
+            Report::LineOpened { ticket: 4 },
             Report::VolumeMounted { ticket: 4, volume: 3, owner: 7 },
             Report::VolumeBusy { ticket: 4 },
             Report::Frozen { ticket: 4 },

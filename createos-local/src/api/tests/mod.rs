@@ -18,6 +18,7 @@ mod rig;
 mod routes;
 mod s3_disks;
 mod self_signal;
+mod sessions;
 mod settings;
 mod templates;
 mod terminal;

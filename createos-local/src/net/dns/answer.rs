@@ -7,7 +7,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
-use super::names::{Found, address};
+use super::names::{Found, Names, address};
 use crate::net::rules::host_name;
 use crate::net::uplink::Shared;
 
@@ -21,6 +21,34 @@ pub(in crate::net) enum Transport {
 /// The most that a datagram holds for who does not say more, and for who does.
 const SHORT: u16 = 512;
 const LONG: u16 = 4096;
+/// The most that one holds that goes through a tunnel in one piece.
+pub(crate) const FITS_TUNNEL: u16 = 1232;
+
+/// Who asks for names.
+pub(crate) trait Asker: Sync {
+    fn names(&self) -> &Names;
+
+    /// The addresses that a name of the engine's own has for it: none where there is no such
+    /// name, and nothing where it is asked for elsewhere.
+    fn own(&self, name: &str) -> Option<Option<Vec<IpAddr>>>;
+
+    /// A host has this address, for a while.
+    fn learn(&self, host: &str, ip: IpAddr, ttl: Duration);
+}
+
+impl Asker for Shared {
+    fn names(&self) -> &Names {
+        &self.outside.names
+    }
+
+    fn own(&self, name: &str) -> Option<Option<Vec<IpAddr>>> {
+        self.names().in_zones(&self.id, name)
+    }
+
+    fn learn(&self, host: &str, ip: IpAddr, ttl: Duration) {
+        self.account.learn(host, ip, ttl);
+    }
+}
 /// How long a name of the engine's own may be kept.
 const OWN_TTL: u32 = 5;
 
@@ -35,12 +63,14 @@ pub(in crate::net) async fn answer(
         return None;
     }
     meter.count_sent(bytes.len());
-    let message = reply(shared, bytes, transport).await?;
+    let most = (transport == Transport::Datagram).then_some(LONG);
+    let message = reply(shared, bytes, most).await?;
     meter.count_received(message.len());
     Some(message)
 }
 
-async fn reply(shared: &Shared, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
+/// The answer to a message, which is to be no longer than this.
+pub(crate) async fn reply(asker: &impl Asker, bytes: &[u8], most: Option<u16>) -> Option<Vec<u8>> {
     let Ok(asked) = Message::from_vec(bytes) else {
         let id = bytes.first_chunk::<2>().map(|id| u16::from_be_bytes(*id))?;
         // Two that answer each other's mistakes would never end.
@@ -62,22 +92,23 @@ async fn reply(shared: &Shared, bytes: &[u8], transport: Transport) -> Option<Ve
     let code = match asked.queries() {
         _ if asked.op_code() != OpCode::Query => ResponseCode::NotImp,
         [query] if query.query_class() == DNSClass::IN => {
-            let (code, records) = look_up(shared, query).await;
+            let (code, records) = look_up(asker, query).await;
             reply.insert_answers(records);
             code
         }
         _ => ResponseCode::Refused,
     };
     reply.set_response_code(code);
+    let long = most.unwrap_or(LONG);
     let mut room = SHORT;
     if let Some(edns) = asked.extensions() {
-        room = edns.max_payload().clamp(SHORT, LONG);
+        room = edns.max_payload().clamp(SHORT, long);
         let mut own = Edns::new();
-        own.set_max_payload(LONG).set_version(0);
+        own.set_max_payload(long).set_version(0);
         reply.set_edns(own);
     }
     let whole = reply.to_vec().ok()?;
-    if transport == Transport::Stream || whole.len() <= usize::from(room) {
+    if most.is_none() || whole.len() <= usize::from(room) {
         return Some(whole);
     }
     // Who wants the rest asks again by TCP.
@@ -85,12 +116,11 @@ async fn reply(shared: &Shared, bytes: &[u8], transport: Transport) -> Option<Ve
     reply.set_truncated(true).to_vec().ok()
 }
 
-async fn look_up(shared: &Shared, query: &Query) -> (ResponseCode, Vec<Record>) {
+async fn look_up(asker: &impl Asker, query: &Query) -> (ResponseCode, Vec<Record>) {
     let kind = query.query_type();
     let name = query.name().to_ascii().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
-    let names = &shared.outside.names;
-    if let Some(own) = names.in_zones(&shared.id, name) {
+    if let Some(own) = asker.own(name) {
         let Some(addresses) = own else { return (ResponseCode::NXDomain, Vec::new()) };
         let records = addresses.into_iter().filter_map(|ip| own_record(query, ip));
         return (ResponseCode::NoError, records.collect());
@@ -109,13 +139,13 @@ async fn look_up(shared: &Shared, query: &Query) -> (ResponseCode, Vec<Record>) 
     }
     let mut name_asked = query.name().clone();
     name_asked.set_fqdn(true);
-    match names.find(&name_asked, kind).await {
+    match asker.names().find(&name_asked, kind).await {
         Found::Records(records) => {
             if let Some(host) = host_name(name) {
                 for record in &records {
                     let Some(ip) = address(record) else { continue };
                     let ttl = Duration::from_secs(u64::from(record.ttl()));
-                    shared.account.learn(&host, ip, ttl);
+                    asker.learn(&host, ip, ttl);
                 }
             }
             (ResponseCode::NoError, records)

@@ -4,9 +4,10 @@ mod answer;
 mod names;
 mod stream;
 
+pub(crate) use answer::{Asker, FITS_TUNNEL, reply};
 pub(super) use answer::{Transport, answer};
 pub(crate) use names::{Names, Zone};
 pub(super) use stream::serve_stream;
 
 /// The port of every name server.
-pub(super) const PORT: u16 = 53;
+pub(crate) const PORT: u16 = 53;

@@ -49,16 +49,16 @@ use tokio::sync::mpsc;
 use self::chain::Base;
 pub(crate) use self::criu::CRIU_REMEDY;
 use self::criu::Criu;
-pub(crate) use self::networks::NETWORKS_REMEDY;
+pub(crate) use self::networks::{LINES_REMEDY, NETWORKS_REMEDY};
 use self::storage::Storage;
 pub(crate) use self::transfer::PATH;
 pub(crate) use self::volumes::NO_FUSE;
 use self::warden::{Event, Init, Warden};
 use super::{
-    BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Outlet, Runtime,
+    BootInfo, BootSpec, Died, ExecEvents, ExecSpec, FileRead, FileWrite, Line, Outlet, Runtime,
     RuntimeError, Saved, Usage,
 };
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
 use crate::warden_protocol::{Boot, Configure, Facts};
 
 /// How long the warden may take to end everything before it is left to itself.
@@ -385,15 +385,17 @@ impl Runtime for Namespaces {
         id: &'a SandboxId,
         links: Vec<Link>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        async move {
-            self.link_machine(id, links).await.map_err(|error| match error {
-                RuntimeError::Unsupported(message) => {
-                    RuntimeError::Unsupported(format!("{message}; {NETWORKS_REMEDY}"))
-                }
-                other => other,
-            })
-        }
-        .boxed()
+        let linked = self.link_machine(id, links);
+        async move { linked.await.map_err(|error| with_remedy(error, NETWORKS_REMEDY)) }.boxed()
+    }
+
+    fn open_line<'a>(
+        &'a self,
+        network: &'a str,
+        subnet: Subnet,
+    ) -> BoxFuture<'a, Result<Line, RuntimeError>> {
+        let opened = self.line_to(network, subnet);
+        async move { opened.await.map_err(|error| with_remedy(error, LINES_REMEDY)) }.boxed()
     }
 
     fn outlet<'a>(&'a self, id: &'a SandboxId) -> BoxFuture<'a, Result<Outlet, RuntimeError>> {
@@ -480,6 +482,15 @@ async fn keep_books(
                 state.ended.notify_waiters();
             }
         }
+    }
+}
+
+fn with_remedy(error: RuntimeError, remedy: &str) -> RuntimeError {
+    match error {
+        RuntimeError::Unsupported(message) => {
+            RuntimeError::Unsupported(format!("{message}; {remedy}"))
+        }
+        other => other,
     }
 }
 

@@ -2,15 +2,39 @@
 
 use createos_sdk::SandboxId;
 
+use std::sync::Arc;
+
 use super::{Init, Namespaces};
-use crate::network_protocol::Link;
-use crate::runtime::RuntimeError;
+use crate::network_protocol::{Link, Subnet};
+use crate::runtime::{Line, RuntimeError};
 
 /// What private networks need of a machine.
 pub(crate) const NETWORKS_REMEDY: &str = "use a kernel with network namespaces, virtual Ethernet \
      pairs (CONFIG_VETH) and a /proc/sys/net that can be written (in a container: --privileged)";
 
+/// What lines to networks need of a machine.
+pub(crate) const LINES_REMEDY: &str = "run the engine as root, or as a user who may open \
+     /dev/net/tun (chmod 0666 /dev/net/tun), on a kernel with CONFIG_TUN (modprobe tun; in a \
+     container: --device /dev/net/tun)";
+
 impl Namespaces {
+    /// Makes a line to the router of a private network.
+    pub(crate) async fn line_to(
+        &self,
+        network: &str,
+        subnet: Subnet,
+    ) -> Result<Line, RuntimeError> {
+        let warden = self.warden().await?;
+        let (number, device) = warden.open_line(network, subnet).await?;
+        // A line keeps no warden alive.
+        let (router, closer) = (Arc::downgrade(&warden), Arc::downgrade(&warden));
+        let is_dead = move || router.upgrade().is_none_or(|warden| warden.is_gone());
+        let close = move || {
+            closer.upgrade().inspect(|warden| warden.close_line(number));
+        };
+        Ok(Line::new(device, is_dead, close))
+    }
+
     /// Puts a running sandbox on these networks and no others.
     pub(crate) async fn link_machine(
         &self,

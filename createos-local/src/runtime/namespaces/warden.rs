@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::packets;
 use super::sockets::Maker;
-use crate::network_protocol::Link;
+use crate::network_protocol::{Link, Subnet};
 use crate::runtime::RuntimeError;
 use crate::warden_protocol::{Boot, Command, Configure, Facts, MAX_PACKET, Memory, Report};
 
@@ -100,6 +100,7 @@ enum Given {
     Nothing,
     Init(Init),
     SocketMaker(OwnedFd),
+    Line(OwnedFd),
     Volume(Volume),
     Busy,
 }
@@ -255,6 +256,26 @@ impl Warden {
         self.ask(ticket, set).await.map(drop)
     }
 
+    /// Makes a line to the router of a private network; returns its number and our end of it.
+    /// A line that nobody waits for any more does not stay.
+    pub(crate) async fn open_line(
+        &self,
+        network: &str,
+        subnet: Subnet,
+    ) -> Result<(u64, OwnedFd), RuntimeError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let network = network.to_owned();
+        match self.ask(ticket, Command::OpenLine { ticket, network, subnet }).await? {
+            Given::Line(line) => Ok((ticket, line)),
+            _ => Err(no_descriptor("line")),
+        }
+    }
+
+    /// Tells that such a line is closed.
+    pub(crate) fn close_line(&self, line: u64) {
+        let _ = self.shared.outgoing.send(Command::CloseLine { line });
+    }
+
     /// Mounts a filesystem in a running sandbox. Whoever looks into it waits until it is
     /// served.
     pub(crate) async fn mount_volume(&self, id: &str, path: &str) -> Result<Volume, RuntimeError> {
@@ -389,6 +410,7 @@ fn listen(shared: &Shared, mut child: Child, events: &mpsc::UnboundedSender<Even
             Report::MakesSockets { ticket } => {
                 (ticket, Ok(fd.map_or(Given::Nothing, Given::SocketMaker)))
             }
+            Report::LineOpened { ticket } => (ticket, Ok(fd.map_or(Given::Nothing, Given::Line))),
             Report::VolumeMounted { ticket, volume, owner } => {
                 let given =
                     fd.map(|device| Given::Volume(Volume { number: volume, owner, device }));
