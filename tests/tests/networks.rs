@@ -301,22 +301,3 @@ async fn twenty_members_and_what_is_left_of_them() {
     mesh.delete().settling(Duration::ZERO).await.expect("nobody is on it");
     fixture.end().await;
 }
-
-/// Devices are kept and attached, and nothing pretends that they are connected.
-#[tokio::test]
-async fn devices_are_registered_and_have_no_sessions() {
-    let fixture = Fixture::start().await;
-    let client = &fixture.client;
-    client.create_network("mesh").await.expect("a network");
-    let key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
-    let device = client.create_device("laptop", key).os("linux").await.expect("a device");
-    device.attach_network("mesh").await.expect("attach");
-    let networks = device.networks().await.expect("its networks");
-    assert_eq!(networks[0].network_name, "mesh");
-    let refused = device.open_session().await.expect_err("there is no relay");
-    assert_eq!(refused.kind(), ErrorKind::Unsupported);
-    device.detach_network("mesh").await.expect("detach");
-    device.delete().await.expect("delete");
-    assert_eq!(device.refresh().await.expect_err("it is gone").kind(), ErrorKind::NotFound);
-    fixture.end().await;
-}
