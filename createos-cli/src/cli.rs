@@ -8,16 +8,19 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use crate::commands::Command;
 use crate::context::GlobalArgs;
 use crate::failure::Failure;
+use crate::help;
 use crate::output::Format;
-
-/// Summary, usage and examples come before the list of options.
-const HELP: &str =
-    "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
 
 /// Create, run and manage isolated sandboxes from the terminal
 #[derive(Parser)]
 #[command(name = "createos", version, propagate_version = false, max_term_width = 80)]
 #[command(disable_help_subcommand = true)]
+#[command(before_help = "\
+Examples:
+  createos local start                      sandboxes on this machine
+  createos login                            or on the hosted control plane
+  createos sandbox create --shape s-1vcpu-256mb --name my-box
+  createos sandbox exec my-box -- uname -a")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -43,11 +46,7 @@ pub(crate) enum Ended {
 
 /// The definition, from which help and completions are made as well.
 pub(crate) fn definition() -> clap::Command {
-    dress(Cli::command())
-}
-
-fn dress(command: clap::Command) -> clap::Command {
-    command.help_template(HELP).mut_subcommands(dress)
+    help::dress(Cli::command())
 }
 
 /// Parses a line whose first word is the program.
@@ -59,11 +58,16 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Ended> {
 
 fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
-    if matches!(
-        error.kind(),
-        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
-    ) {
-        let text = error.render();
+    let text = match error.kind() {
+        DisplayVersion => Some(error.render()),
+        DisplayHelp if !line.iter().any(|word| word == "--help") => {
+            let words = line.iter().take_while(|word| *word != "-h");
+            Some(help::short(&command_at(words.map(|word| word.to_string_lossy()))))
+        }
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand => Some(error.render()),
+        _ => None,
+    };
+    if let Some(text) = text {
         let colored = console::colors_enabled();
         return Ended::Printed(if colored { text.ansi().to_string() } else { text.to_string() });
     }
@@ -117,17 +121,18 @@ fn path(matches: &ArgMatches) -> Vec<String> {
 
 /// The usage line of a command.
 pub(crate) fn usage(path: &[String]) -> String {
+    command_at(path.iter()).render_usage().to_string()
+}
+
+/// The command that words lead to; those that name none are flags and their values.
+fn command_at(words: impl Iterator<Item = impl AsRef<str>>) -> clap::Command {
     let mut root = definition();
     root.build();
-    let mut command = &mut root;
-    for name in path {
-        match command.find_subcommand_mut(name) {
-            // The borrow checker wants the lookup to be the last use.
-            Some(inner) => command = inner,
-            None => return String::new(),
-        }
+    let mut command = &root;
+    for word in words {
+        command = command.find_subcommand(word.as_ref()).unwrap_or(command);
     }
-    command.render_usage().to_string()
+    command.clone()
 }
 
 #[cfg(test)]

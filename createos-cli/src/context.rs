@@ -148,6 +148,22 @@ pub(crate) struct Plane {
     pub(crate) client: Client,
 }
 
+/// Where commands would go, and as whom.
+pub(crate) enum Standing {
+    Ready {
+        target: Target,
+        credential: String,
+    },
+    SignedOut {
+        target: Target,
+    },
+    /// The local engine was started and has ended.
+    Stopped,
+    Unclear {
+        why: String,
+    },
+}
+
 /// Everything a command needs besides its own arguments.
 pub(crate) struct Context {
     pub(crate) out: Printer,
@@ -198,6 +214,18 @@ impl Context {
         Ok(self.plane.get_or_init(|| Plane { target, credential, client }))
     }
 
+    /// The control plane for completions: what is stored is used as it is, and a
+    /// session is never renewed while somebody types.
+    pub(crate) fn plane_for_completion(&self) -> Result<Plane, Failure> {
+        let target = self.target()?;
+        let credential = match self.credential(&target)? {
+            Credential::Session(session) => Credential::NewSession(session),
+            other => other,
+        };
+        let client = self.client(&target, &credential)?;
+        Ok(Plane { target, credential, client })
+    }
+
     /// A client of the control plane that `login` signs in to, which is never
     /// the local engine unless its address is given.
     pub(crate) fn plane_for_login(&self, credential: Credential) -> Result<&Plane, Failure> {
@@ -240,9 +268,22 @@ impl Context {
         Ok(builder.build()?)
     }
 
-    /// Whether commands would find a credential, as far as can be told without a request.
-    pub(crate) fn is_signed_in(&self) -> bool {
-        self.target().is_ok_and(|target| self.credential(&target).is_ok())
+    /// Where commands would go and as whom, as far as can be told without a request.
+    pub(crate) fn standing(&self) -> Standing {
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(failure) => return Standing::Unclear { why: failure.message().to_owned() },
+        };
+        if matches!(&target, Target::Local(engine) if !engine.is_alive()) {
+            return Standing::Stopped;
+        }
+        match self.credential(&target) {
+            Ok(credential) => Standing::Ready { target, credential: credential.describe() },
+            Err(failure) if failure.class() == Some(Class::Unauthorized) => {
+                Standing::SignedOut { target }
+            }
+            Err(failure) => Standing::Unclear { why: failure.message().to_owned() },
+        }
     }
 
     /// Flag or environment, else the local engine while one is started, else the hosted one.

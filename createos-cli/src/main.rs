@@ -6,8 +6,10 @@
 
 mod cli;
 mod commands;
+mod completion;
 mod context;
 mod failure;
+mod help;
 mod output;
 mod prompt;
 mod resolve;
@@ -33,6 +35,9 @@ use output::{Format, Mode, Printer, Terminal};
 use signals::Signals;
 
 fn main() -> ExitCode {
+    if completion::answer() {
+        return ExitCode::SUCCESS;
+    }
     terminal::restore_on_panic();
     let terminal = Terminal::detect();
     terminal.apply_colors();

@@ -4,6 +4,7 @@ mod completion;
 mod local;
 mod login;
 mod logout;
+mod man;
 mod overview;
 mod sandbox;
 mod version;
@@ -28,13 +29,25 @@ pub(crate) enum Exit {
 pub(crate) enum Command {
     Login(login::LoginArgs),
     /// Forget the stored sign-in
+    #[command(before_help = "\
+Examples:
+  createos logout")]
     Logout,
     /// Show who is signed in, and where
+    #[command(before_help = "\
+Examples:
+  createos whoami
+  createos whoami --output json")]
     Whoami,
     Sandbox(sandbox::SandboxArgs),
     Local(local::LocalArgs),
     Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
     /// Show the version of this command
+    #[command(before_help = "\
+Examples:
+  createos version
+  createos version --output json")]
     Version,
 }
 
@@ -64,6 +77,7 @@ impl Command {
             Self::Sandbox(args) => sandbox::run(args, ctx).await,
             Self::Local(args) => local::run(args, ctx).await,
             Self::Completion(args) => completion::run(&args, ctx),
+            Self::Man(args) => man::run(&args, ctx),
             Self::Version => version::run(ctx),
         }
     }

@@ -1,12 +1,12 @@
 //! Bare `createos`: the commands that make sense now.
 
 use super::Exit;
-use crate::context::Context;
+use crate::context::{Context, Standing};
 use crate::failure::Failure;
 
 const START: &str = "\
   createos local start                  sandboxes on this machine, no account needed
-  createos login --token <key>          sign in to the hosted control plane";
+  createos login                        sign in to the hosted control plane";
 
 const WORK: &str = "\
   createos sandbox shapes               the available sizes
@@ -16,12 +16,18 @@ const WORK: &str = "\
   createos sandbox rm <box>             delete a sandbox";
 
 pub(super) fn run(ctx: &Context) -> Result<Exit, Failure> {
-    let ready = ctx.is_signed_in();
-    let first = if ready { WORK } else { START };
+    let (standing, commands) = match ctx.standing() {
+        Standing::Ready { target, credential } => {
+            (format!("Control plane: {target}\nSigned in with {credential}."), WORK)
+        }
+        Standing::Stopped => ("The engine of this machine is not running.".to_owned(), START),
+        Standing::SignedOut { target } => (format!("Not signed in to {target}."), START),
+        Standing::Unclear { why } => (why, START),
+    };
     let version = env!("CARGO_PKG_VERSION");
-    ctx.out.raw(&format!(
-        "createos {version}: isolated sandboxes from the terminal\n\n{first}\n\n\
-         All commands: createos --help\n"
+    ctx.out.text(format!(
+        "createos {version}: isolated sandboxes from the terminal\n\n{standing}\n\n{commands}\n\n\
+         All commands: createos --help"
     ))?;
     Ok(Exit::Success)
 }

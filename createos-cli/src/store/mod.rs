@@ -13,6 +13,7 @@ use crate::failure::Failure;
 pub(crate) struct Paths {
     home: Option<PathBuf>,
     config: Option<PathBuf>,
+    cache: Option<PathBuf>,
 }
 
 impl Paths {
@@ -24,7 +25,12 @@ impl Paths {
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
             .or_else(|| home.as_ref().map(|home| home.join(".config")));
-        Self { config: base.map(|base| base.join("createos")), home }
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| home.as_ref().map(|home| home.join(".cache")));
+        let ours = |base: PathBuf| base.join("createos");
+        Self { config: base.map(ours), cache: cache.map(ours), home }
     }
 
     /// The home directory, when there is one.
@@ -38,10 +44,20 @@ impl Paths {
         Ok(home.join(".createos"))
     }
 
+    /// `~/.cache/createos`: what can be lost.
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
+    }
+
     /// `~/.config/createos`.
     fn config(&self) -> Result<&Path, Failure> {
         self.config.as_deref().ok_or_else(no_home)
     }
+}
+
+/// Replaces a file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    private_file::write(path, text)
 }
 
 fn no_home() -> Failure {

@@ -2,8 +2,10 @@
 //! against a scripted control plane, and on a real pseudo-terminal.
 #![cfg(target_os = "linux")]
 
+mod completion;
 mod engine;
 mod images;
+mod manual;
 mod prompts;
 mod refusals;
 mod resources;

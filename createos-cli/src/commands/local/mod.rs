@@ -43,17 +43,36 @@ enum LocalCommand {
     ///
     /// Commands then talk to this machine until `createos local stop` or
     /// `createos login`. --sandbox-api-url still names another control plane.
+    #[command(before_help = "\
+Examples:
+  createos local start
+  createos local start --listen 127.0.0.1:8080 --data-dir ./engine")]
     Start(EngineArgs),
     /// Stop the engine that was started in the background
+    #[command(before_help = "\
+Examples:
+  createos local stop")]
     Stop,
     /// Tell whether the engine runs; exit code 1 when it does not
+    #[command(before_help = "\
+Examples:
+  createos local status
+  createos local status --output json")]
     Status,
     /// Run the engine in the foreground until Ctrl+C
     ///
     /// With --output json the first line on standard output is one object with
     /// url, api_key and pid, written once the engine serves.
+    #[command(before_help = "\
+Examples:
+  createos local serve
+  createos local serve --output json --listen 127.0.0.1:8080")]
     Serve(ServeArgs),
     /// Check what this machine can do, and what is missing
+    #[command(before_help = "\
+Examples:
+  createos local doctor
+  createos local doctor --output json")]
     Doctor,
     #[cfg(target_os = "linux")]
     Image(image::ImageArgs),

@@ -57,9 +57,19 @@ enum SandboxCommand {
     Disk(disk::DiskArgs),
     Template(template::TemplateArgs),
     /// List the sizes a sandbox can have
+    #[command(before_help = "\
+Examples:
+  createos sandbox shapes
+  createos sandbox shapes --output json")]
     Shapes,
     /// List the images a sandbox can start from
-    #[command(visible_alias = "images")]
+    #[command(
+        visible_alias = "images",
+        before_help = "\
+Examples:
+  createos sandbox rootfs
+  createos sandbox rootfs --output json"
+    )]
     Rootfs,
 }
 

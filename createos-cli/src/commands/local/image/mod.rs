@@ -27,7 +27,7 @@ use crate::store::local::Store;
 Examples:
   createos local image pull alpine:3.20
   createos local image import alpine:3.20 alpine-minirootfs-3.20.3-x86_64.tar.gz
-  docker save tools:1 | gzip >tools.tar.gz; createos local image import tools:1 tools.tar.gz
+  createos local image import tools:1 tools.tar.gz    from docker save | gzip
   createos sandbox create --shape s-1vcpu-256mb --rootfs alpine:3.20"
 )]
 pub(super) struct ImageArgs {
@@ -47,6 +47,10 @@ enum ImageCommand {
     /// A tarball of its files, or one container image as `docker save` writes it or
     /// in an OCI layout; plain, or compressed by gzip, zstd, xz or bzip2. What has
     /// the name already is replaced.
+    #[command(before_help = "\
+Examples:
+  createos local image import alpine:3.20 alpine-minirootfs.tar.gz
+  createos local image import tools:1 tools.tar.gz")]
     Import {
         /// Its name, such as alpine:3.20
         name: String,
@@ -54,10 +58,20 @@ enum ImageCommand {
         file: PathBuf,
     },
     /// List the root filesystems that were imported
-    #[command(visible_alias = "list")]
+    #[command(
+        visible_alias = "list",
+        before_help = "\
+Examples:
+  createos local image ls
+  createos local image ls --output json"
+    )]
     Ls,
     Pull(PullArgs),
     /// Remove some; sandboxes that were made from them keep their files
+    #[command(before_help = "\
+Examples:
+  createos local image rm tools:1
+  createos local image rm alpine:3.20 tools:1")]
     Rm {
         /// Their names
         #[arg(required = true)]
