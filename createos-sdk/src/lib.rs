@@ -40,6 +40,7 @@
 //! | create, find, list sandboxes | [`Client::create_sandbox`], [`Client::get_sandbox`], [`Client::sandboxes`] |
 //! | run a command, whole or streamed | [`Sandbox::command`], [`Command::output`], [`Command::stream`] |
 //! | move files and directories, list, rename, remove | [`Sandbox::files`] |
+//! | keep a directory the same here and there | [`Sandbox::sync`], [`sync`] |
 //! | run something that outlives the connection | [`Sandbox::spawn`], [`Process::attach`], [`Process::stdin`] |
 //! | sit at a shell | [`Sandbox::terminal`] |
 //! | reach a port inside | [`Sandbox::tunnel`], [`Sandbox::http`] |
@@ -156,6 +157,8 @@ mod sandbox;
 mod secret;
 mod signer;
 mod ssh;
+#[cfg(unix)]
+pub mod sync;
 pub mod template;
 mod terminal;
 mod time;
