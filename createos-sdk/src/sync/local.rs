@@ -3,6 +3,9 @@
 //! Everything is reached from the open root, one directory after the other and without
 //! following a link, so that nothing outside is read or written whatever happens meanwhile.
 
+// How wide the numbers of a file's state are depends on the system.
+#![allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};

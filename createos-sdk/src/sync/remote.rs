@@ -170,10 +170,7 @@ impl RemoteRoot {
             records.push(bytes.get(start..next - mark.len())?.strip_suffix(b"\n")?);
             start = next;
         }
-        let whole = match bytes.get(start..)?.strip_prefix(b"end ")? {
-            b"0" => true,
-            _ => false,
-        };
+        let whole = bytes.get(start..)?.strip_prefix(b"end ")? == b"0";
         let mut records = records.into_iter();
         let (root, _, identity) = record(records.next()?)?;
         let identity = String::from_utf8_lossy(identity).into_owned();

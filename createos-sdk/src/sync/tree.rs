@@ -160,9 +160,9 @@ impl Base {
 
     /// Both sides now have these permissions.
     pub(super) fn agree_mode(&mut self, path: &[u8], new: u32) {
-        match self.get_mut(path) {
-            Some(Self::Dir { mode, .. } | Self::File(Agreed { mode, .. })) => *mode = new,
-            _ => {}
+        let now = self.get_mut(path);
+        if let Some(Self::Dir { mode, .. } | Self::File(Agreed { mode, .. })) = now {
+            *mode = new;
         }
     }
 }
