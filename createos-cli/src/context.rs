@@ -8,6 +8,7 @@ use createos_sdk::Client;
 use crate::failure::{Class, Failure, Report};
 use crate::output::{Format, Printer, debug};
 use crate::session::Renewer;
+use crate::ssh::gateway::{self, Gateway};
 use crate::store::Paths;
 use crate::store::credentials::{self, Session, Stored};
 use crate::store::local::{self, LocalEngine};
@@ -32,6 +33,11 @@ pub(crate) struct GlobalArgs {
     /// engine while one is started, else https://api.sb.createos.sh]
     #[arg(long, global = true, value_name = "URL", value_parser = value::url::base)]
     pub(crate) sandbox_api_url: Option<String>,
+
+    /// SSH gateway for shell --ssh, as HOST:PORT [env: CREATEOS_SANDBOX_GATEWAY]
+    /// [default: none, the connection goes through the control plane]
+    #[arg(long, global = true, value_name = "GATEWAY", value_parser = gateway::parse)]
+    pub(crate) sandbox_gateway: Option<Gateway>,
 
     /// Key that signs in, instead of the stored one [env: CREATEOS_API_KEY]
     #[arg(long, global = true, value_name = "KEY")]
@@ -284,6 +290,18 @@ impl Context {
             }
             Err(failure) => Standing::Unclear { why: failure.message().to_owned() },
         }
+    }
+
+    /// The SSH gateway, when one is named.
+    pub(crate) fn gateway(&self) -> Result<Option<Gateway>, Failure> {
+        if let Some(named) = &self.global.sandbox_gateway {
+            return Ok(Some(named.clone()));
+        }
+        let Some((name, text)) = environment(&["CREATEOS_SANDBOX_GATEWAY"]) else {
+            return Ok(None);
+        };
+        let gateway = gateway::parse(&text);
+        gateway.map(Some).map_err(|why| Failure::usage(format!("{name}: {why}")))
     }
 
     /// Flag or environment, else the local engine while one is started, else the hosted one.

@@ -15,6 +15,7 @@ mod prompt;
 mod resolve;
 mod session;
 mod signals;
+mod ssh;
 mod store;
 mod terminal;
 mod unbroken;

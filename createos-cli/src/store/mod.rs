@@ -49,6 +49,14 @@ impl Paths {
         self.cache.as_deref()
     }
 
+    /// A directory below `~/.config/createos` for this user alone, made when it is missing.
+    pub(crate) fn private_dir(&self, name: &str) -> Result<PathBuf, Failure> {
+        let dir = self.config()?.join(name);
+        private_file::create_private_dir(&dir)
+            .map_err(|error| Failure::io(format!("cannot make {}", dir.display()), &error))?;
+        Ok(dir)
+    }
+
     /// `~/.config/createos`.
     fn config(&self) -> Result<&Path, Failure> {
         self.config.as_deref().ok_or_else(no_home)

@@ -56,7 +56,7 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn create_private_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -4,6 +4,9 @@
 //! Dropping [`Hold`] puts back what it found. Where nothing is dropped any more,
 //! in a panic or when a second Ctrl+C ends the process, [`restore`] does.
 
+mod escape;
+mod keys;
+mod screen;
 #[cfg(unix)]
 mod settings;
 #[cfg(not(unix))]
@@ -16,6 +19,9 @@ mod tests;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use escape::Escape;
+pub(crate) use keys::{Keys, Sizes, size};
+pub(crate) use screen::Screen;
 use settings::Settings;
 
 /// What the guards that live now have found; the first is how the user had it.
@@ -50,7 +56,6 @@ impl Hold {
         Self::change(found, &keys)
     }
 
-    #[allow(dead_code, reason = "for shells and secrets, which come next")]
     /// Gives every key to the program as it is, Ctrl+C included, and takes every
     /// byte of output as it is.
     ///

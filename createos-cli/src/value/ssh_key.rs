@@ -20,7 +20,7 @@ pub(crate) fn read_all(paths: &[PathBuf], home: Option<&Path>) -> Result<Vec<Str
 }
 
 /// `~/x` is left to the program when it stands behind `--ssh-key=`.
-fn expand(path: &Path, home: Option<&Path>) -> PathBuf {
+pub(crate) fn expand(path: &Path, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),

@@ -9,6 +9,8 @@ mod manual;
 mod prompts;
 mod refusals;
 mod resources;
+mod shell;
 mod sign_in;
+mod ssh;
 mod support;
 mod tunnel;

@@ -15,6 +15,7 @@ mod resume;
 mod rm;
 mod rootfs;
 mod shapes;
+mod shell;
 mod template;
 mod transfer;
 mod tunnel;
@@ -49,6 +50,7 @@ enum SandboxCommand {
     Resume(resume::ResumeArgs),
     Rm(rm::RmArgs),
     Exec(exec::ExecArgs),
+    Shell(shell::ShellArgs),
     Push(push::PushArgs),
     Pull(pull::PullArgs),
     Tunnel(tunnel::TunnelArgs),
@@ -76,7 +78,7 @@ Examples:
 impl SandboxArgs {
     pub(super) fn writes_payload(&self) -> bool {
         match &self.command {
-            SandboxCommand::Exec(_) => true,
+            SandboxCommand::Exec(_) | SandboxCommand::Shell(_) => true,
             SandboxCommand::Pull(args) => args.to_stdout(),
             SandboxCommand::Tunnel(args) => args.writes_payload(),
             SandboxCommand::List(args) => args.quiet(),
@@ -96,6 +98,7 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Resume(args) => resume::run(args, ctx).await,
         SandboxCommand::Rm(args) => rm::run(args, ctx).await,
         SandboxCommand::Exec(args) => exec::run(args, ctx).await,
+        SandboxCommand::Shell(args) => shell::run(args, ctx).await,
         SandboxCommand::Push(args) => push::run(args, ctx).await,
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
         SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,

@@ -87,6 +87,8 @@ pub(super) async fn run(args: TunnelArgs, ctx: &Context) -> Result<Exit, Failure
     };
     let sandbox = ctx.plane()?.client.sandbox(found.id.clone());
     if let Some(port) = args.stdio {
+        // ssh sends one to its proxy when it is done.
+        ctx.let_signals_end_well();
         return pipe(&sandbox, &found, port).await;
     }
     let (remote, local) = match args.remote {
