@@ -34,14 +34,17 @@ impl From<TcpStream> for Side {
 
 /// Asked for every piece that is carried, before it goes on.
 pub(crate) trait Toll: Sync {
-    fn pass(&self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// How many of these bytes may go now: at least one.
+    fn pass(&self, bytes: &[u8]) -> impl Future<Output = usize> + Send;
 }
 
 /// Nothing to pay.
 struct Free;
 
 impl Toll for Free {
-    async fn pass(&self, _: usize) {}
+    async fn pass(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
 }
 
 /// Returns when both directions have ended. The end of one is passed on and leaves the other
@@ -58,22 +61,6 @@ pub(crate) async fn relay(a: &Side, b: &Side) -> io::Result<()> {
     tokio::try_join!(there, back).map(drop)
 }
 
-/// The same, with a toll in each direction. What comes from `a` begins with what `begin`
-/// says, and waits for it; what comes from `b` does not.
-pub(crate) async fn relay_after(
-    begin: impl Future<Output = io::Result<Bytes>>,
-    a: &TcpStream,
-    b: &TcpStream,
-    there: &impl Toll,
-    back: &impl Toll,
-) -> io::Result<()> {
-    let there = async {
-        write_all(b, &begin.await?).await?;
-        pump(a, b, there).await
-    };
-    tokio::try_join!(there, pump(b, a, back)).map(drop)
-}
-
 /// Closes a connection so that its peer does not take what it has for the whole.
 pub(crate) fn reset(stream: TcpStream) {
     // A connection that is already gone needs no more telling.
@@ -81,24 +68,26 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn pump(from: &TcpStream, to: &TcpStream, toll: &impl Toll) -> io::Result<()> {
+/// Waits for something to come. Somebody who ended one direction and then went away would
+/// otherwise be kept until the other side says something.
+pub(crate) async fn readable(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    tokio::select! {
+        ready = from.readable() => ready,
+        _ = to.ready(Interest::ERROR) => Err(io::ErrorKind::ConnectionReset.into()),
+    }
+}
+
+/// Carries one direction to its end, which is passed on.
+pub(crate) async fn pump(from: &TcpStream, to: &TcpStream, toll: &impl Toll) -> io::Result<()> {
     loop {
-        tokio::select! {
-            ready = from.readable() => ready?,
-            // Somebody who ended one direction and then went away would otherwise be kept
-            // until the other side says something.
-            _ = to.ready(Interest::ERROR) => return Err(io::ErrorKind::ConnectionReset.into()),
-        }
+        readable(from, to).await?;
         // Only while something comes: thousands of idle connections need no memory.
         let mut buffer = Buffer::small();
         loop {
             buffer.bytes.clear();
             match from.try_read_buf(&mut buffer.bytes) {
                 Ok(0) => return Ok(rustix::net::shutdown(to, Shutdown::Write)?),
-                Ok(read) => {
-                    toll.pass(read).await;
-                    write_all(to, &buffer.bytes).await?;
-                }
+                Ok(_) => send(to, &buffer.bytes, toll).await?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -108,6 +97,16 @@ async fn pump(from: &TcpStream, to: &TcpStream, toll: &impl Toll) -> io::Result<
             tokio::task::consume_budget().await;
         }
     }
+}
+
+/// Sends all of it, as the toll lets it go.
+pub(crate) async fn send(to: &TcpStream, mut bytes: &[u8], toll: &impl Toll) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let (now, later) = bytes.split_at(toll.pass(bytes).await);
+        write_all(to, now).await?;
+        bytes = later;
+    }
+    Ok(())
 }
 
 async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {

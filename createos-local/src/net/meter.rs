@@ -69,6 +69,26 @@ impl Meter {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Waits until something may be sent, and counts so much of it as may be.
+    pub(crate) async fn send(&self, bytes: usize) -> usize {
+        let bytes = bytes as u64;
+        loop {
+            self.room().await;
+            let quota = self.quota.load(Ordering::Relaxed);
+            let may = |sent: u64| match quota {
+                0.. => bytes.min(quota.unsigned_abs().saturating_sub(sent)),
+                _ => bytes,
+            };
+            let counted = self.sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sent| {
+                (may(sent) > 0).then(|| sent.saturating_add(may(sent)))
+            });
+            // Otherwise others have used it up meanwhile.
+            if let Ok(before) = counted {
+                return usize::try_from(may(before)).unwrap_or(usize::MAX);
+            }
+        }
+    }
+
     /// Whether nothing may be sent any more.
     pub(crate) fn is_capped(&self) -> bool {
         let Traffic { quota, sent, .. } = self.read();
@@ -113,7 +133,14 @@ mod tests {
         assert!(futures::poll!(&mut waits).is_pending());
         meter.set_quota(meter.read().recharged(11).quota);
         waits.await;
+        // No byte more than there is room for, and then what came with a recharge.
+        assert_eq!(meter.send(50).await, 1);
+        meter.set_quota(130);
+        assert_eq!((meter.send(10).await, meter.send(50).await), (10, 9));
+        tokio::time::timeout(moment, meter.send(1)).await.unwrap_err();
+        assert_eq!(meter.read().sent, 130);
         let unmetered = Traffic { quota: UNMETERED, sent: u64::MAX, received: 0 };
+        assert_eq!(Meter::new(unmetered).send(7).await, 7);
         assert!(!Meter::new(unmetered).is_capped());
         assert_eq!(unmetered.recharged(5), unmetered);
         assert_eq!(Traffic { quota: 7, ..unmetered }.recharged(i64::MAX).quota, i64::MAX);

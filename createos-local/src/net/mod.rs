@@ -12,6 +12,7 @@ mod meter;
 mod packet;
 mod pins;
 mod request;
+mod requests;
 mod rules;
 mod tcp;
 mod udp;

@@ -3,8 +3,8 @@
 use super::rules::host_name;
 
 /// The most bytes that a head may take.
-const LONGEST: usize = 16 << 10;
-const HEADERS: usize = 100;
+pub(super) const LONGEST: usize = 16 << 10;
+pub(super) const HEADERS: usize = 100;
 
 /// What the first bytes of a connection say.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) fn read(bytes: &[u8]) -> Request {
     }
 }
 
-fn host(request: &httparse::Request<'_, '_>) -> Option<String> {
+pub(super) fn host(request: &httparse::Request<'_, '_>) -> Option<String> {
     let mut hosts =
         request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
     let (host, another) = (hosts.next()?, hosts.next());

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 use super::account::{Flow, Reason, Way};
 use super::hello::{self, Hello};
 use super::request::{self, Request};
+use super::requests::{Answer, Requests};
 use super::uplink::Shared;
 use super::{Meter, dns};
-use crate::relay::{Toll, relay_after, reset};
+use crate::relay::{Toll, pump, reset, send};
 
 /// How long a client may take to say which name it means.
 const FIRST_WORDS: Duration = Duration::from_secs(15);
@@ -79,7 +80,7 @@ async fn connect(shared: &Shared, stream: TcpStream, to: SocketAddr) {
         return;
     }
     let Some(stream) = &mut inner.0 else { return };
-    let Some(Admitted { flow, early, by_name }) = admit(shared, stream, to).await else {
+    let Some(Admitted { flow, early, guard }) = admit(shared, stream, to).await else {
         tracing::debug!(sandbox = %shared.id, %to, "an outbound connection was refused");
         return;
     };
@@ -87,7 +88,7 @@ async fn connect(shared: &Shared, stream: TcpStream, to: SocketAddr) {
     let outer = Abrupt::new(dialled);
     let (Some(near), Some(far)) = (&inner.0, &outer.0) else { return };
     let carried = tokio::select! {
-        carried = carry(shared, near, far, early, by_name) => carried.is_ok(),
+        carried = carry(shared, near, far, early, guard) => carried.is_ok(),
         () = account.forbidden(&flow) => false,
     };
     if carried {
@@ -101,20 +102,29 @@ struct Admitted {
     flow: Flow,
     /// What was read of it already.
     early: Bytes,
+    guard: Guard,
+}
+
+/// What is still to be looked at.
+#[derive(Clone, Copy)]
+enum Guard {
+    Nothing,
     /// It was let go for what its address is known as, and nothing it said was looked at.
-    by_name: bool,
+    FirstWords,
+    /// It says in clear text which host each request is for.
+    Requests,
 }
 
 async fn admit(shared: &Shared, stream: &mut TcpStream, to: SocketAddr) -> Option<Admitted> {
     let account = &shared.account;
     let admitted =
-        |reason, early, by_name| Some(Admitted { flow: Flow { to, reason }, early, by_name });
+        |reason, early, guard| Some(Admitted { flow: Flow { to, reason }, early, guard });
     match account.way(to, &shared.outside.api) {
         Way::None => None,
-        Way::Direct => admitted(Reason::Address, Bytes::new(), false),
+        Way::Direct => admitted(Reason::Address, Bytes::new(), Guard::Nothing),
         // Who speaks first is unknown here, so the client is not waited for.
         Way::ByName if !is_web(to.port()) && account.knows(to) => {
-            admitted(Reason::Known, Bytes::new(), true)
+            admitted(Reason::Known, Bytes::new(), Guard::FirstWords)
         }
         Way::ByName => {
             let (early, words) =
@@ -123,9 +133,15 @@ async fn admit(shared: &Shared, stream: &mut TcpStream, to: SocketAddr) -> Optio
             let known = account.rules().permit_name(&name, to.port())
                 && (account.knows_as(to.ip(), &name)
                     || shared.outside.names.has(&shared.id, &name, to.ip()).await);
-            if known { admitted(Reason::Asked(name), early, false) } else { None }
+            let guard = guard_after(&early);
+            if known { admitted(Reason::Asked(name), early, guard) } else { None }
         }
     }
+}
+
+/// What is still to be looked at of a client that has named a host.
+fn guard_after(early: &[u8]) -> Guard {
+    if hello::looks_like_tls(early) { Guard::Nothing } else { Guard::Requests }
 }
 
 /// Ports on which the client speaks first, and says which name it means.
@@ -179,22 +195,34 @@ async fn carry(
     inner: &TcpStream,
     outer: &TcpStream,
     early: Bytes,
-    by_name: bool,
+    guard: Guard,
 ) -> io::Result<()> {
     let meter = &shared.account.meter;
-    let begin = async {
-        if !by_name {
-            meter.count_sent(early.len());
-            return Ok(early);
+    let port = inner.local_addr()?.port();
+    let allowed = |name: &str| shared.account.rules().permit_name(name, port);
+    let (toll, answer) = (Sent(meter), Answer::default());
+    let there = async {
+        let (early, guard) = match guard {
+            // Once it says which host it means, that must be an allowed one, too.
+            Guard::FirstWords => spoken(inner, port, allowed).await?,
+            guard => (early, guard),
+        };
+        match guard {
+            Guard::Requests => {
+                Requests::new(allowed, &answer).carry(early, inner, outer, &toll).await
+            }
+            _ => {
+                send(outer, &early, &toll).await?;
+                pump(inner, outer, &toll).await
+            }
         }
-        // Once it says which host it means, that must be an allowed one, too.
-        let port = inner.local_addr()?.port();
-        let bytes =
-            spoken(inner, port, |name| shared.account.rules().permit_name(name, port)).await?;
-        meter.count_sent(bytes.len());
-        Ok(bytes)
     };
-    relay_after(begin, inner, outer, &Sent(meter), &Received(meter)).await
+    let back = async {
+        let ended = pump(outer, inner, &Received(meter, &answer)).await;
+        answer.end();
+        ended
+    };
+    tokio::try_join!(there, back).map(drop)
 }
 
 /// The first words of a client, if they name no host or an allowed one.
@@ -202,40 +230,44 @@ async fn spoken(
     stream: &TcpStream,
     port: u16,
     allowed: impl Fn(&str) -> bool,
-) -> io::Result<Bytes> {
+) -> io::Result<(Bytes, Guard)> {
     let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
     let mut bytes = BytesMut::with_capacity(4096);
     loop {
         stream.readable().await?;
         match stream.try_read_buf(&mut bytes) {
-            Ok(0) => return Ok(bytes.freeze()),
+            Ok(0) => return Ok((bytes.freeze(), Guard::Nothing)),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
         match judge(&bytes, port) {
             None => {}
-            Some(Words::Other) => return Ok(bytes.freeze()),
-            Some(Words::Name(name)) if allowed(&name) => return Ok(bytes.freeze()),
+            Some(Words::Other) => return Ok((bytes.freeze(), Guard::Nothing)),
+            Some(Words::Name(name)) if allowed(&name) => {
+                let guard = guard_after(&bytes);
+                return Ok((bytes.freeze(), guard));
+            }
             Some(_) => return Err(refused()),
         }
     }
 }
 
 struct Sent<'a>(&'a Meter);
-struct Received<'a>(&'a Meter);
+struct Received<'a>(&'a Meter, &'a Answer);
 
 impl Toll for Sent<'_> {
-    async fn pass(&self, bytes: usize) {
-        self.0.room().await;
-        self.0.count_sent(bytes);
+    async fn pass(&self, bytes: &[u8]) -> usize {
+        self.0.send(bytes.len()).await
     }
 }
 
 impl Toll for Received<'_> {
-    async fn pass(&self, bytes: usize) {
+    async fn pass(&self, bytes: &[u8]) -> usize {
         // What was sent is not even acknowledged while nothing may be sent.
         self.0.room().await;
-        self.0.count_received(bytes);
+        self.0.count_received(bytes.len());
+        self.1.note(bytes);
+        bytes.len()
     }
 }

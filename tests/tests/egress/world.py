@@ -63,8 +63,33 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self):
+        length = int(self.headers.get('Content-Length', 0))
+        read = len(self.rfile.read(length)) if length else pieces(self.rfile)
+        self.headers.replace_header('Host', '%s after %d bytes' % (self.headers['Host'], read))
+        self.do_GET()
+
     def log_message(self, *_):
         pass
+
+
+def pieces(stream):
+    """The length of a body that comes in pieces."""
+    total = 0
+    while length := int(stream.readline(), 16):
+        total += len(stream.read(length))
+        stream.readline()
+    stream.readline()
+    return total
+
+
+def web_socket(stream, _):
+    head = b''
+    while not head.endswith(b'\r\n\r\n'):
+        head += stream.recv(1)
+    stream.sendall(b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n')
+    while data := stream.recv(65536):
+        stream.sendall(data)
 
 
 def handler(work):
@@ -131,6 +156,7 @@ def main():
         Quiet(('0.0.0.0', 7004), handler(speaks_first)),
         Quiet(('0.0.0.0', 7005), handler(stalls)),
         Quiet(('0.0.0.0', 7006), handler(pours)),
+        Quiet(('0.0.0.0', 7007), handler(web_socket)),
         Quiet(('0.0.0.0', 80), Page),
         Quiet(('0.0.0.0', 8080), Page),
     ]
