@@ -38,8 +38,10 @@ impl Front {
     /// The full view.
     pub(super) fn view(&self, sandbox: Sandbox) -> SandboxView {
         let template = self.url_template(&sandbox);
+        let received = self.core().received(&sandbox);
         let mut view = view(sandbox);
         view.ingress_url_template = template;
+        view.bandwidth_ingress_bytes = (received > 0).then_some(received);
         view
     }
 

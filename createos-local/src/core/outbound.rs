@@ -147,6 +147,13 @@ impl Core {
         }
     }
 
+    /// Bytes that have come to a sandbox from outside until now.
+    pub(crate) fn received(&self, sandbox: &Sandbox) -> u64 {
+        let slot = self.inner.slots.get_existing(sandbox.id());
+        let account = slot.and_then(|slot| slot.account());
+        account.map_or(sandbox.received, |account| account.meter.read().received)
+    }
+
     /// Adds to what a sandbox may send. One without a limit stays as it is.
     pub(crate) async fn recharge(&self, id: &SandboxId, bytes: i64) -> Result<Traffic, CoreError> {
         self.get_existing(id).await?;

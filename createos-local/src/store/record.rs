@@ -13,11 +13,24 @@ use serde::de::DeserializeOwned;
 use crate::core::State;
 use crate::runtime::{ImageConfig, Limits, Saved};
 
-/// The columns of [`Sandbox::from_row`], in its order.
-pub(super) const COLUMNS: &str = "id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib, \
-     cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys, ingress_enabled, \
-     created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting, paused_at, \
-     saved, auto_pause_after_seconds, forked_from, awaits_copy, image";
+macro_rules! columns {
+    () => {
+        "id, name, status, shape, rootfs, vcpu, mem_mib, disk_mib, \
+         cpu_percent, max_processes, ip, region, envs, egress, ssh_pubkeys, ingress_enabled, \
+         created_at, running_at, last_resumed_at, ended_at, spawn_us, reason, nesting, paused_at, \
+         saved, auto_pause_after_seconds, forked_from, awaits_copy, image"
+    };
+}
+
+/// The columns of the table.
+#[cfg(test)]
+pub(super) const COLUMNS: &str = columns!();
+
+/// What [`Sandbox::from_row`] reads, in its order.
+pub(super) const SELECTED: &str = concat!(
+    columns!(),
+    ", coalesce((SELECT received FROM traffic WHERE traffic.sandbox = sandboxes.id), 0)"
+);
 
 /// What is known of a sandbox before it has a row: everything but its address and its life.
 #[derive(Debug, Clone)]
@@ -65,6 +78,8 @@ pub(crate) struct Sandbox {
     pub(crate) saved: Option<Saved>,
     /// Its files are still to be copied from the sandbox it is forked from.
     pub(crate) awaits_copy: bool,
+    /// Bytes that have come to it from outside, as far as they are counted there.
+    pub(crate) received: u64,
 }
 
 impl Sandbox {
@@ -114,6 +129,7 @@ impl Sandbox {
             paused_at: row.get::<_, Option<i64>>(23)?.map(from_micros),
             saved: optional(row, 24, Saved::parse)?,
             awaits_copy: row.get(27)?,
+            received: row.get(29)?,
         })
     }
 }

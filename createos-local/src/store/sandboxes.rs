@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use createos_sdk::SandboxId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
 
-use super::record::{COLUMNS, to_json, to_micros};
+use super::record::{SELECTED, to_json, to_micros};
 use super::{NewSandbox, Sandbox, Store, StoreError};
 use crate::core::State;
 use crate::runtime::Saved;
@@ -78,7 +78,7 @@ impl Store {
     /// The living sandbox with this address.
     pub(crate) async fn by_ip(&self, ip: Ipv4Addr) -> Result<Option<Sandbox>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM sandboxes
+            "SELECT {SELECTED} FROM sandboxes
              WHERE ip = ?1 AND status NOT IN ('destroyed', 'failed')"
         );
         self.call(move |connection| {
@@ -158,7 +158,7 @@ impl Store {
 }
 
 pub(super) fn get(connection: &Connection, id: &SandboxId) -> Result<Option<Sandbox>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM sandboxes WHERE id = ?1");
+    let sql = format!("SELECT {SELECTED} FROM sandboxes WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([id.as_str()], Sandbox::from_row).optional()?)
 }
@@ -174,7 +174,7 @@ fn list(
         .prepare_cached("SELECT count(*) FROM sandboxes WHERE ?1 IS NULL OR status = ?1")?
         .query_row([word], |row| row.get(0))?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM sandboxes WHERE ?1 IS NULL OR status = ?1
+        "SELECT {SELECTED} FROM sandboxes WHERE ?1 IS NULL OR status = ?1
          ORDER BY created_at DESC, id DESC LIMIT ?2 OFFSET ?3"
     );
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
@@ -198,7 +198,7 @@ fn insert(connection: &mut Connection, new: NewSandbox) -> Result<Sandbox, Inser
              :cpu_percent, :max_processes, :ip, :region, :envs, :egress, :ssh_pubkeys,
              :ingress_enabled, :nesting, :created_at, :auto_pause, :forked_from,
              :forked_from IS NOT NULL, :image)
-         RETURNING {COLUMNS}"
+         RETURNING {SELECTED}"
     );
     let inserted = transaction.prepare_cached(&sql)?.query_row(
         named_params! {
@@ -272,7 +272,7 @@ fn change_state(
              saved = :saved,
              awaits_copy = awaits_copy AND NOT :was_copied,
              ended_at = CASE WHEN :ended THEN :now ELSE ended_at END
-         WHERE id = :id RETURNING {COLUMNS}"
+         WHERE id = :id RETURNING {SELECTED}"
     );
     let changed = transaction.prepare_cached(&sql)?.query_row(
         named_params! {

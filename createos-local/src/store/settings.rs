@@ -3,7 +3,7 @@
 use createos_sdk::SandboxId;
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::record::{COLUMNS, to_json};
+use super::record::{SELECTED, to_json};
 use super::sandboxes::get;
 use super::{Sandbox, Store, StoreError};
 use crate::core::State;
@@ -104,7 +104,7 @@ fn write(connection: &Connection, sandbox: &Sandbox) -> Result<Option<Sandbox>, 
         "UPDATE sandboxes SET ssh_pubkeys = :ssh_pubkeys, ingress_enabled = :ingress_enabled,
              auto_pause_after_seconds = :auto_pause,
              disk_mib = :disk_mib, egress = :egress
-         WHERE id = :id RETURNING {COLUMNS}"
+         WHERE id = :id RETURNING {SELECTED}"
     );
     let values = named_params! {
         ":id": sandbox.id().as_str(),
