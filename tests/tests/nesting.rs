@@ -66,3 +66,25 @@ async fn it_is_off_unless_both_sides_ask_for_it() {
     assert!(mount.is_err(), "{mount:?}");
     engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn interfaces_that_it_makes_are_not_in_the_way_of_networks() {
+    let engine = Engine::builder().ephemeral().allow_nesting(true).start().await.expect("engine");
+    let client = engine.client();
+    let mesh = client.create_network("mesh").await.expect("a network");
+    let create = client.create_sandbox("s-1vcpu-256mb").node_selector("nesting", "true");
+    let sandbox = create.await.expect("create");
+    let other = client.create_sandbox("s-1vcpu-256mb").network(mesh.id().clone());
+    let other = other.await.expect("create");
+    let to = other.wait_until_joined(mesh.id()).await.expect("an address");
+    sh(&sandbox, "ip link add net0 type veth peer name net1").await.expect("links");
+    sandbox.attach_network(mesh.id()).await.expect("it joins");
+    sandbox.wait_until_joined(mesh.id()).await.expect("an address");
+    // Nobody listens there, which the other one's own kernel says.
+    let knock = format!("(exec 3<>/dev/tcp/{to}/9) 2>&1 | grep -o refused || true");
+    let knock = format!("timeout 5 bash -c '{knock}'");
+    assert_eq!(sh(&sandbox, &knock).await.expect("bash"), "refused\n");
+    sandbox.detach_network(mesh.id()).await.expect("it leaves");
+    assert!(sh(&sandbox, "ip -br link").await.expect("links").contains("net0"), "its own stay");
+    engine.shutdown().await;
+}

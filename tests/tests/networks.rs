@@ -49,6 +49,28 @@ async fn members_reach_each_other_and_nobody_else_does() {
     fixture.end().await;
 }
 
+#[tokio::test]
+async fn rules_for_the_way_out_do_not_concern_members() {
+    let fixture = Fixture::start().await;
+    let client = &fixture.client;
+    let mesh = client.create_network("mesh").await.expect("a network");
+    let server = member(client, &[&mesh]).await;
+    serve(&server).await;
+    let at = address(&server, &mesh).await;
+    let create = client.create_sandbox(members::SHAPE).network(mesh.id().clone());
+    let visitor = create.egress(["allowed.test:443"]).await.expect("a member with rules");
+    let from = address(&visitor, &mesh).await;
+    assert_eq!(seen_by(&visitor, &at).await, from, "it is no way out");
+    assert_ne!(python(&visitor, CONNECT, &["192.0.2.1", "80"]).await, "open");
+    // And no traffic that is counted.
+    let used = visitor.bandwidth().await.expect("bandwidth");
+    assert_eq!((used.used_bytes, used.ingress_bytes), (0, 0));
+    // Somebody who lists the member as well changes nothing.
+    visitor.set_egress(["allowed.test:443".to_owned(), at.clone()]).await.expect("rules");
+    assert_eq!(seen_by(&visitor, &at).await, from);
+    fixture.end().await;
+}
+
 /// The addresses that a name has for a sandbox.
 async fn resolve(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let look = "import socket, sys\n\

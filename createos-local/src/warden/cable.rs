@@ -283,13 +283,23 @@ impl Change<'_> {
         let (Cable { link, port }, router) = (cable, self.place_of(cable)?);
         let [a, b, c, d] = link.address.octets();
         let mac = [0x02, 0, a, b, c, d];
-        let (near, far) = (Plug { name: port, mac }, Plug { name: &link.interface, mac });
-        sys::add_cable(&router.routes, &near, &far, &inside.namespace)?;
+        let add = |name: &str| {
+            let (near, far) = (Plug { name: port, mac }, Plug { name, mac });
+            sys::add_cable(&router.routes, &near, &far, &inside.namespace)
+        };
+        let spare = format!("cos-{port}");
+        let interface = match add(&link.interface) {
+            // Who nests may have made one of that name.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                add(&spare).map(|()| &spare)
+            }
+            added => added.map(|()| &link.interface),
+        }?;
         // Not the cable's, but the machine's own: what is bound to it stays so when the cable
         // goes, and is saved with the processes.
         sys::add_own_address(&inside.routes, link.address)?;
         let (first, prefix, source) = (link.subnet.first(), link.subnet.prefix(), link.address);
-        let index = sys::link_index(&inside.routes, &link.interface)?;
+        let index = sys::link_index(&inside.routes, interface)?;
         sys::raise_link(&inside.routes, index)?;
         let way = way_of(link, index);
         sys::set_route(&inside.routes, first, prefix, &way)?;
