@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Pieces of work that run at once.
 const MOST_JOBS: usize = 4;
@@ -20,6 +21,9 @@ const MOST_JOBS: usize = 4;
 /// found none.
 const FEW_READY: usize = 2;
 const MANY_READY: usize = 8;
+/// Shared disks that stay open after their last use, for the next sandbox of the same
+/// template.
+const MOST_IDLE: usize = 8;
 
 pub(crate) struct Disks {
     data_dir: PathBuf,
@@ -42,7 +46,10 @@ struct Mounted {
 
 struct Disk {
     slot: u32,
+    access: Access,
     state: State,
+    /// Since when it is open for nobody.
+    idle: Option<Instant>,
     /// To be sent when it is closed.
     waiting: Vec<Report>,
     /// Its sandbox is gone for good.
@@ -182,21 +189,21 @@ impl Disks {
         {
             if let Some(mounted) = self.take_ready(directory) {
                 let state = State::Open { device: mounted.device };
-                self.insert(directory, mounted.slot, state);
+                self.insert(directory, mounted.slot, access, state);
                 return Demand::Met;
             }
             self.wanted_ready = MANY_READY;
         }
         let slot = self.take_slot();
-        self.insert(directory, slot, State::Opening);
+        self.insert(directory, slot, access, State::Opening);
         // Somebody waits for it, which cannot be said of cleaning up.
         self.queue.push_front(Job::Open { directory: directory.to_owned(), slot, access, mib });
         self.start_jobs();
         Demand::Waiting
     }
 
-    fn insert(&mut self, directory: &str, slot: u32, state: State) {
-        let disk = Disk { slot, state, waiting: Vec::new(), unwanted: false };
+    fn insert(&mut self, directory: &str, slot: u32, access: Access, state: State) {
+        let disk = Disk { slot, access, state, idle: None, waiting: Vec::new(), unwanted: false };
         self.disks.insert(directory.to_owned(), disk);
     }
 
@@ -211,18 +218,38 @@ impl Disks {
         }
     }
 
-    /// Closes every disk that is open and of no use. `is_used` tells of a directory whether
-    /// a sandbox uses it; and, unless somebody waits for its end, whether one is about to.
+    /// Closes every disk that is open and of no use; of the shared ones, which others may soon
+    /// begin with, a few stay open. `is_used` tells of a directory whether a sandbox uses it;
+    /// and, unless somebody waits for its end, whether one is about to.
     pub(crate) fn close_unused(&mut self, is_used: impl Fn(&str, bool) -> bool) {
+        let mut idle = Vec::new();
         for (directory, disk) in &mut self.disks {
             let awaited = !disk.waiting.is_empty();
-            if matches!(disk.state, State::Open { .. }) && !is_used(directory, awaited) {
-                disk.state = State::Closing;
-                let (directory, slot) = (directory.clone(), disk.slot);
-                self.queue.push_back(Job::Close { directory, slot });
+            if !matches!(disk.state, State::Open { .. }) || is_used(directory, awaited) {
+                disk.idle = None;
+                continue;
             }
+            let stays = disk.access == Access::Shared
+                && !awaited
+                && self.data_dir.join(directory).join(IMAGE).exists();
+            // One that is removed goes first.
+            let since = stays.then(|| *disk.idle.get_or_insert_with(Instant::now));
+            idle.push((since, directory.clone()));
+        }
+        idle.sort_unstable();
+        let stay = idle.iter().filter(|(since, _)| since.is_some()).count().min(MOST_IDLE);
+        idle.truncate(idle.len() - stay);
+        for (_, directory) in idle {
+            let Some(disk) = self.disks.get_mut(&directory) else { continue };
+            disk.state = State::Closing;
+            self.queue.push_back(Job::Close { directory, slot: disk.slot });
         }
         self.start_jobs();
+    }
+
+    /// Whether disks are open for nobody, and are to be closed once they are removed.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.disks.values().any(|disk| disk.idle.is_some())
     }
 
     /// Sends `report` back, through [`Disks::finish`], when the disk is closed; returns it

@@ -111,6 +111,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_STEP_MS: u32 = 2;
 /// How often to look whether CRIU gets on.
 const RUN_STEP_MS: u32 = 100;
+/// How soon a disk that is open for nobody is closed after it was removed.
+const IDLE_STEP_MS: u32 = 5000;
 
 impl<'a> Warden<'a> {
     /// Waits for the configuration, prepares the machine and reports what it found.
@@ -173,6 +175,9 @@ impl<'a> Warden<'a> {
             self.drain();
             self.advance_freezes();
             self.volumes.watch();
+            if self.host.disks.as_ref().is_some_and(Disks::has_idle) {
+                self.close_unused();
+            }
             self.sandboxes.iter_mut().filter_map(Sandbox::run_mut).for_each(Run::watch);
             if poll[0].is_readable() {
                 match sys::receive_packet(self.socket, &mut buffer).context("receive a command")? {
@@ -190,7 +195,11 @@ impl<'a> Warden<'a> {
             return Some(DRAIN_STEP_MS);
         }
         let is_waiting = self.sandboxes.iter().any(|sandbox| sandbox.run().is_some());
-        (is_waiting || self.volumes.is_busy()).then_some(RUN_STEP_MS)
+        if is_waiting || self.volumes.is_busy() {
+            return Some(RUN_STEP_MS);
+        }
+        let has_idle = self.host.disks.as_ref().is_some_and(Disks::has_idle);
+        has_idle.then_some(IDLE_STEP_MS)
     }
 
     fn obey(&mut self, command: Command) {

@@ -241,7 +241,9 @@ impl Storage {
         if !from.is_dir() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let chain = Chain::read(&from)?;
+        // What it begins with is not charged to its disk, be it this machine's system, an image
+        // or a template. (A disk of the usual size is also one that waits ready-made.)
+        let chain = Chain { held_mib: 0, ..Chain::read(&from)? };
         let directory = self.sandbox(id);
         fs::create_dir_all(&directory)?;
         chain.write(&directory)
