@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "rootfs/debian.rs"]
+mod debian;
 #[path = "rootfs/formats.rs"]
 mod formats;
 #[path = "rootfs/pack.rs"]

@@ -153,3 +153,38 @@ async fn pull_shows_how_far_it_is_and_ctrl_c_leaves_nothing() {
     let left = fs::read_dir(home.data_dir().join("layers")).expect("layers").count();
     assert_eq!(left, 1, "that of the first one");
 }
+
+#[test]
+fn build_names_the_tool_it_needs_and_checks_what_it_is_told() {
+    let home = Home::new();
+    let mut command = home.command(&["-o", "table", "local", "image", "build", "debian:13"]);
+    let failed = Answer::of(command.env("PATH", "/nonexistent").output().expect("the program"));
+    assert_eq!((failed.code, &*failed.stdout), (Some(1), ""));
+    assert!(failed.stderr.contains("apt install mmdebstrap"), "{failed:?}");
+    for (words, code, said) in [
+        (&["x", "--suite", "-x"][..], 2, "--suite"),
+        (&["x", "--suite", "a b"], 1, "no release of Debian"),
+        (&["x", "--include", "a,b c"], 1, "no package of Debian"),
+        (&["Upper"], 1, "cannot be used"),
+        (&["x", "--", "--no-such-option"], 1, "no-such-option"),
+        (&[], 2, "<NAME>"),
+    ] {
+        let words = [&["-o", "table", "local", "image", "build"], words].concat();
+        let failed = Answer::of(home.run(&words));
+        assert_eq!((failed.code, &*failed.stdout), (Some(code), ""), "{words:?}: {failed:?}");
+        assert!(failed.stderr.contains(said), "{words:?}: {failed:?}");
+    }
+    assert_eq!(home.json(&["local", "image", "ls"]), json!([]));
+}
+
+#[test]
+fn build_shows_what_it_does_and_ctrl_c_ends_it() {
+    let home = Home::new();
+    let words = ["local", "image", "build", "x", "--mirror", "http://192.0.2.1/debian"];
+    let mut terminal = Terminal::start(&home.command(&words), 80);
+    terminal.expect("apt-get update");
+    terminal.send("\x03");
+    let (said, code) = terminal.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert_eq!(home.json(&["local", "image", "ls"]), json!([]));
+}

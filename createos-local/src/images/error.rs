@@ -66,6 +66,22 @@ pub enum ImageError {
     /// It is larger than images may be, or than this machine's disk has room for.
     #[error("the image is too large: {0}")]
     TooLarge(String),
+    /// A program that is needed is not installed.
+    #[error("{tool} is not installed; {remedy}")]
+    NoTool {
+        /// What it is called.
+        tool: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The program that builds a system has failed.
+    #[error("the system cannot be built: mmdebstrap ended with {status} and said:\n{said}")]
+    Build {
+        /// How it ended.
+        status: String,
+        /// The end of what it said.
+        said: String,
+    },
     /// The data directory cannot be used.
     #[error("{context}: {source}")]
     Io {

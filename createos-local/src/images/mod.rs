@@ -10,6 +10,7 @@
 
 mod account;
 mod archive;
+mod debian;
 mod error;
 mod headers;
 mod oci;
@@ -25,6 +26,7 @@ mod unpack;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use self::debian::BuildDebian;
 pub use self::error::ImageError;
 pub use self::pull::{Pull, PullProgress};
 use self::shelf::Record;
@@ -110,6 +112,22 @@ impl Images {
     /// ```
     pub fn pull(&self, reference: &str) -> Pull {
         Pull::new(self.clone(), reference)
+    }
+
+    /// Builds a minimal Debian from packages, by `mmdebstrap`, which must be installed: nothing
+    /// is taken from this machine's own system. Await what is returned. It takes a minute or so,
+    /// and the network.
+    ///
+    /// An engine that runs as root builds as root; an ordinary user needs subordinate ids
+    /// (`/etc/subuid`) and `newuidmap`.
+    ///
+    /// ```no_run
+    /// # async fn example(engine: createos_local::Engine) -> Result<(), Box<dyn std::error::Error>> {
+    /// engine.images().build_debian("debian:13").suite("trixie").package("python3").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn build_debian(&self, name: &str) -> BuildDebian {
+        BuildDebian::new(self.clone(), name)
     }
 
     /// All images, by name.

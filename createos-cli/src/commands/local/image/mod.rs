@@ -1,5 +1,6 @@
 //! `createos local image …`: root filesystems for this machine's engine.
 
+mod build;
 mod pull;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use createos_local::images::{ImageError, ImageInfo, Images};
 use createos_sdk::Timestamp;
 use serde_json::{Value, json};
 
+use self::build::BuildArgs;
 use self::pull::PullArgs;
 use super::data_dir;
 use crate::commands::Exit;
@@ -26,6 +28,7 @@ use crate::store::local::Store;
     before_help = "\
 Examples:
   createos local image pull alpine:3.20
+  createos local image build debian:13 --include python3,curl
   createos local image import alpine:3.20 alpine-minirootfs-3.20.3-x86_64.tar.gz
   createos local image import tools:1 tools.tar.gz    from docker save | gzip
   createos sandbox create --shape s-1vcpu-256mb --rootfs alpine:3.20"
@@ -42,6 +45,7 @@ pub(super) struct ImageArgs {
 
 #[derive(Subcommand)]
 enum ImageCommand {
+    Build(BuildArgs),
     /// Import a root filesystem from a file
     ///
     /// A tarball of its files, or one container image as `docker save` writes it or
@@ -82,6 +86,7 @@ Examples:
 pub(super) async fn run(args: ImageArgs, ctx: &Context) -> Result<Exit, Failure> {
     let images = Images::of(directory(args.data_dir, ctx)?);
     match args.command {
+        ImageCommand::Build(args) => args.run(&images, ctx).await,
         ImageCommand::Import { name, file } => import(&images, &name, file, ctx).await,
         ImageCommand::Ls => list(&images, ctx).await,
         ImageCommand::Pull(args) => args.run(&images, ctx).await,
