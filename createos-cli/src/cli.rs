@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::commands::Command;
 use crate::context::GlobalArgs;
@@ -75,8 +75,8 @@ fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
     let matches = definition().ignore_errors(true).try_get_matches_from(line).unwrap_or_default();
     let path = path(&matches);
     let asked = match matches.try_get_one::<Format>("output") {
-        Ok(asked) => asked.copied(),
-        Err(_) => None,
+        Ok(Some(asked)) => Some(*asked),
+        _ => asked_later(line),
     };
     let words: Vec<&str> = path.iter().map(String::as_str).collect();
     Ended::Refused { failure: refusal(error, &path), asked, payload: writes_payload(&words) }
@@ -92,6 +92,22 @@ fn writes_payload(path: &[&str]) -> bool {
             | ["completion", ..]
             | ["local", "serve", ..]
     )
+}
+
+/// The form that a wrong line asks for behind its mistake, which is where the
+/// parser stops.
+fn asked_later(line: &[OsString]) -> Option<Format> {
+    let words: Vec<&str> = line.iter().map_while(|word| word.to_str()).collect();
+    let words = words.split(|word| *word == "--").next().unwrap_or_default();
+    let value = |at: usize| {
+        let word = words[at];
+        match word {
+            "-o" | "--output" => words.get(at + 1).copied(),
+            _ => word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")),
+        }
+    };
+    let form = |at| Format::from_str(value(at)?.trim_start_matches('='), true).ok();
+    (0..words.len()).rev().find_map(form)
 }
 
 /// clap's message without its decoration; the usage line is the hint.
@@ -169,5 +185,19 @@ mod tests {
         let line = ["createos", "sandbox", "exec", "-o", "json", "--bogus"].map(OsString::from);
         let Err(Ended::Refused { asked, payload, .. }) = parse(&line) else { panic!("refused") };
         assert_eq!((asked, payload), (Some(Format::Json), true));
+        let forms = [
+            ("-o json", Some(Format::Json)),
+            ("-o=table", Some(Format::Table)),
+            ("-ojson", Some(Format::Json)),
+            ("--output=JSON", Some(Format::Json)),
+            ("-- -o json", None),
+            ("-o yaml", None),
+        ];
+        for (form, wanted) in forms {
+            let line = format!("createos sandbox create --bogus {form}");
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let Err(Ended::Refused { asked, .. }) = parse(&line) else { panic!("refused") };
+            assert_eq!(asked, wanted, "{form}");
+        }
     }
 }

@@ -170,6 +170,14 @@ impl Failure {
         self.saying(message)
     }
 
+    /// What helps, if something is known.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Report(report) => report.hint.as_deref(),
+            Self::BrokenPipe | Self::Left => None,
+        }
+    }
+
     /// The class, unless this is no error.
     pub(crate) fn class(&self) -> Option<Class> {
         match self {

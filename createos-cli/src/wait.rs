@@ -14,36 +14,42 @@ use crate::resolve::Found;
 
 const BUDGET: Duration = Duration::from_secs(5 * 60);
 
-/// Waits until the sandbox runs.
+/// Waits until the sandbox is in a state.
 ///
 /// # Errors
 /// The sandbox ended in a state that leads nowhere, or it takes longer than 5 minutes.
-pub(crate) async fn until_running(
+pub(crate) async fn until(
     ctx: &Context,
     sandbox: &Sandbox,
     found: &Found,
+    wanted: SandboxStatus,
 ) -> Result<Arc<SandboxView>, Failure> {
-    let wanted = SandboxStatus::Running;
-    let label = found.label();
-    let _spinner = Spinner::start(ctx.out.terminal(), format!("waiting for {label}: {wanted}"));
-    let look = format!("look at it: createos sandbox get {}", found.id);
+    let _spinner = spinner(ctx, found, &wanted);
     match sandbox.wait_until(wanted).budget(BUDGET).await {
         Ok(Some(view)) => Ok(view),
-        Ok(None) => Err(Failure::local(format!("{label} is gone")).hint(look)),
-        Err(error) => {
-            let state = error.last_status().map_or("not known", SandboxStatus::as_str).to_owned();
-            Err(match error.kind() {
-                ErrorKind::UnexpectedState => {
-                    Failure::local(format!("{label} is {state}{}", reason(sandbox))).hint(look)
-                }
-                // A limit of a single question has no state; that of the wait has one.
-                ErrorKind::Timeout if error.status().is_none() => {
-                    Failure::new(Class::Timeout, format!("{label} is still {state} after 5m"))
-                        .hint(look)
-                }
-                _ => found.explain(error),
-            })
+        Ok(None) => Err(Failure::local(format!("{} is gone", found.label()))),
+        Err(error) => Err(ended_elsewhere(sandbox, found, error)),
+    }
+}
+
+fn spinner(ctx: &Context, found: &Found, wanted: &SandboxStatus) -> Spinner {
+    Spinner::start(ctx.out.terminal(), format!("waiting for {}: {wanted}", found.label()))
+}
+
+/// Names the state that the wait ended in.
+fn ended_elsewhere(sandbox: &Sandbox, found: &Found, error: createos_sdk::Error) -> Failure {
+    let label = found.label();
+    let look = format!("look at it: createos sandbox get {}", found.id);
+    let state = error.last_status().map_or("not known", SandboxStatus::as_str).to_owned();
+    match error.kind() {
+        ErrorKind::UnexpectedState => {
+            Failure::local(format!("{label} is {state}{}", reason(sandbox))).hint(look)
         }
+        // A limit of a single question has no state; that of the wait has one.
+        ErrorKind::Timeout if error.status().is_none() => {
+            Failure::new(Class::Timeout, format!("{label} is still {state} after 5m")).hint(look)
+        }
+        _ => found.explain(error),
     }
 }
 
@@ -59,23 +65,41 @@ pub(crate) async fn resume(
     sandbox: &Sandbox,
     found: &Found,
 ) -> Result<Arc<SandboxView>, Failure> {
-    if let Err(error) = sandbox.resume().await {
-        if error.kind() != ErrorKind::Conflict {
-            return Err(found.explain(error));
-        }
-        let view = sandbox.refresh().await.map_err(|error| found.explain(error))?;
-        if view.status != SandboxStatus::Running {
-            return Err(found.explain(error));
-        }
-        ctx.out.note(&format!("{} was running already", found.label()));
-        return Ok(view);
-    }
+    change(ctx, sandbox, found, SandboxStatus::Running).await
+}
+
+/// Pauses a sandbox and waits until it is paused. One that is paused already is fine.
+pub(crate) async fn pause(
+    ctx: &Context,
+    sandbox: &Sandbox,
+    found: &Found,
+) -> Result<Arc<SandboxView>, Failure> {
+    change(ctx, sandbox, found, SandboxStatus::Paused).await
+}
+
+async fn change(
+    ctx: &Context,
+    sandbox: &Sandbox,
+    found: &Found,
+    wanted: SandboxStatus,
+) -> Result<Arc<SandboxView>, Failure> {
+    let before = sandbox.refresh().await.map_err(|error| found.explain(error))?;
+    let (change, goes_on) = match wanted {
+        SandboxStatus::Paused => (sandbox.pause(), "pausing"),
+        _ => (sandbox.resume(), "resuming"),
+    };
     let _note = ctx.if_interrupted(format!(
-        "{} goes on resuming: createos sandbox get {}",
+        "{} goes on {goes_on}: createos sandbox get {}",
         found.label(),
         found.id
     ));
-    until_running(ctx, sandbox, found).await
+    let _spinner = spinner(ctx, found, &wanted);
+    let view = change.budget(BUDGET).await;
+    let view = view.map_err(|error| ended_elsewhere(sandbox, found, error))?;
+    if before.status == wanted {
+        ctx.out.note(&format!("{} was {wanted} already", found.label()));
+    }
+    Ok(view)
 }
 
 /// Runs an operation that needs a running sandbox. When the sandbox turns out

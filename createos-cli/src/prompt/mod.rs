@@ -4,8 +4,6 @@
 //! [`Failure::Left`], which says that nothing changed and exits with 0. Ctrl+C
 //! ends with exit code 130.
 
-#![allow(dead_code, reason = "for commands that come next")]
-
 mod line;
 mod list;
 mod sandboxes;

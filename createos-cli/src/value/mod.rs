@@ -6,6 +6,7 @@
 pub(crate) mod disk_mount;
 pub(crate) mod duration;
 pub(crate) mod env_pair;
+pub(crate) mod size;
 pub(crate) mod ssh_key;
 pub(crate) mod url;
 
@@ -27,6 +28,15 @@ pub(crate) fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// `on true yes enable` or `off false no disable`, any case.
+pub(crate) fn on_off(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "enable" => Ok(true),
+        "off" | "false" | "no" | "disable" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +48,19 @@ mod tests {
         assert!(word("").is_err());
         assert!(word("  ").is_err());
         assert!(word("a b").is_err());
+    }
+
+    #[test]
+    fn switches_have_several_words() {
+        for word in ["on", "TRUE", "yes", " enable "] {
+            assert_eq!(on_off(word), Ok(true), "{word}");
+        }
+        for word in ["off", "False", "no", "disable"] {
+            assert_eq!(on_off(word), Ok(false), "{word}");
+        }
+        for word in ["", "1", "onn"] {
+            assert!(on_off(word).unwrap_err().contains("on or off"), "{word:?}");
+        }
     }
 
     #[test]

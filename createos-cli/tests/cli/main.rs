@@ -5,6 +5,7 @@
 mod completion;
 mod engine;
 mod images;
+mod life;
 mod manual;
 mod prompts;
 mod refusals;

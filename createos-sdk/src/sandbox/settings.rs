@@ -25,6 +25,22 @@ impl Sandbox {
         self.viewing(self.call(operation, Method::PATCH, &[])).json(&patch).checked(checked)
     }
 
+    /// Changes several settings in one call: all of them, or none (api.md 4.4).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument`: a time that [`set_auto_pause`](Self::set_auto_pause) does not take.
+    /// `Conflict` in a state in which they cannot be changed. Safe to repeat.
+    pub fn update(&self, change: PatchSandbox) -> Operation<Arc<SandboxView>> {
+        self.patch("sandbox.update", |patch| {
+            if let Some(seconds) = change.auto_pause_after_seconds {
+                check::auto_pause(Duration::from_secs(seconds))?;
+            }
+            *patch = change;
+            Ok(())
+        })
+    }
+
     /// Makes its ports reachable from outside, or not (api.md 4.4). The address is in
     /// [`SandboxView::ingress_url_template`] of the answer.
     ///

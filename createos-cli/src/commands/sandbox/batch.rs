@@ -84,7 +84,7 @@ pub(super) async fn confirm<T>(
     let what = match found.as_slice() {
         [] => return Ok(true),
         [one] => one.label(),
-        many => format!("{} {}s", many.len(), kind.word),
+        many => kind.count(many.len()),
     };
     let confirmed = prompt::confirm(format!("delete {what} for good{suffix}?"), false).await?;
     if !confirmed {
@@ -122,6 +122,30 @@ pub(super) fn report<T>(
         let removed = outcomes.iter().filter(|outcome| outcome.error.is_none());
         let labels = removed.filter_map(|outcome| Some(outcome.found.as_ref()?.0.label()));
         labels.map(|label| format!("removed {label}\n")).collect::<String>()
+    })?;
+    for failure in outcomes.iter().filter_map(|outcome| outcome.error.as_ref()) {
+        ctx.complain(failure);
+    }
+    Ok(if failed == 0 { Exit::Success } else { Exit::Code(1) })
+}
+
+/// What would be removed.
+pub(super) fn preview<T>(ctx: &Context, outcomes: &[Outcome<T>]) -> Result<Exit, Failure> {
+    let failed = outcomes.iter().filter(|outcome| outcome.error.is_some()).count();
+    let results = outcomes.iter().map(|outcome| {
+        let mut result = result(outcome);
+        result["deleted"] = json!(false);
+        result
+    });
+    let document = json!({
+        "action": "would_delete",
+        "results": results.collect::<Vec<Value>>(),
+        "deleted": 0,
+        "failed": failed,
+    });
+    ctx.out.result(&document, || {
+        let labels = outcomes.iter().filter_map(|outcome| Some(outcome.found.as_ref()?.0.label()));
+        labels.map(|label| format!("would remove {label}\n")).collect::<String>()
     })?;
     for failure in outcomes.iter().filter_map(|outcome| outcome.error.as_ref()) {
         ctx.complain(failure);

@@ -18,6 +18,13 @@ pub(super) struct Kind {
     pub(super) remove: &'static str,
 }
 
+pub(super) const SANDBOX: Kind = Kind {
+    word: "sandbox",
+    create: "createos sandbox create --shape <id>",
+    list: "createos sandbox list",
+    remove: "createos sandbox rm",
+};
+
 pub(super) const NETWORK: Kind = Kind {
     word: "network",
     create: "createos sandbox network create my-net",
@@ -52,13 +59,27 @@ impl Kind {
         }
     }
 
+    /// `1 network`, `2 sandboxes`.
+    pub(super) fn count(self, number: usize) -> String {
+        format!("{number} {}", self.words(number))
+    }
+
+    fn words(self, number: usize) -> String {
+        let plural = match (number, self.word.ends_with('x')) {
+            (1, _) => "",
+            (_, true) => "es",
+            (_, false) => "s",
+        };
+        format!("{}{plural}", self.word)
+    }
+
     /// That the name is missing where nobody can be asked.
     pub(super) fn which(self) -> Failure {
         Failure::usage(format!("which {}? its name or id is missing", self.word))
     }
 
     fn none(self) -> String {
-        format!("there are no {}s; make one: {}", self.word, self.create)
+        format!("there are no {}; make one: {}", self.words(0), self.create)
     }
 }
 
@@ -111,7 +132,7 @@ pub(super) async fn several(
         return Ok(None);
     }
     let items = rows.iter().map(row).collect();
-    let picked = prompt::pick_several(ctx, &format!("which {}s?", kind.word), items).await?;
+    let picked = prompt::pick_several(ctx, &format!("which {}?", kind.words(2)), items).await?;
     Ok(picked.map(|picked| picked.into_iter().filter_map(|at| rows.get(at).cloned()).collect()))
 }
 

@@ -7,12 +7,12 @@ use createos_sdk::Sandbox;
 use createos_sdk::wire::{Bandwidth, DiskAttachment, SandboxStatus, SandboxView};
 use serde_json::{Value, json};
 
+use super::facts;
 use crate::commands::Exit;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::format;
 use crate::resolve::{self, Rules};
-use crate::value::duration;
 
 /// Show everything about one sandbox
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub(super) struct GetArgs {
 }
 
 /// What is known about a sandbox; parts that could not be had are absent.
-struct Facts {
+struct Known {
     view: Arc<SandboxView>,
     bandwidth: Option<Bandwidth>,
     disks: Option<Vec<DiskAttachment>>,
@@ -38,35 +38,35 @@ pub(super) async fn run(args: GetArgs, ctx: &Context) -> Result<Exit, Failure> {
     };
     let sandbox = ctx.plane()?.client.sandbox(found.id.clone());
     let view = sandbox.refresh().await.map_err(|error| found.explain(error))?;
-    let facts = complete(&sandbox, view).await;
-    ctx.out.result(&document(&facts)?, || text(&facts))?;
+    let known = complete(&sandbox, view).await;
+    ctx.out.result(&document(&known)?, || text(&known))?;
     Ok(Exit::Success)
 }
 
 /// Bandwidth and disks are extras: a server without them is no reason to fail.
-async fn complete(sandbox: &Sandbox, view: Arc<SandboxView>) -> Facts {
+async fn complete(sandbox: &Sandbox, view: Arc<SandboxView>) -> Known {
     let live = matches!(view.status, SandboxStatus::Running | SandboxStatus::Paused);
     if !live {
-        return Facts { view, bandwidth: None, disks: None };
+        return Known { view, bandwidth: None, disks: None };
     }
     let (bandwidth, disks) =
         tokio::join!(sandbox.bandwidth().into_future(), sandbox.disks().into_future());
-    Facts { view, bandwidth: bandwidth.ok(), disks: disks.ok() }
+    Known { view, bandwidth: bandwidth.ok(), disks: disks.ok() }
 }
 
-fn document(facts: &Facts) -> Result<Value, Failure> {
-    let mut document = crate::output::to_value(&*facts.view)?;
-    if let Some(bandwidth) = &facts.bandwidth {
+fn document(known: &Known) -> Result<Value, Failure> {
+    let mut document = crate::output::to_value(&*known.view)?;
+    if let Some(bandwidth) = &known.bandwidth {
         document["bandwidth"] = json!(bandwidth);
     }
-    if let Some(disks) = &facts.disks {
+    if let Some(disks) = &known.disks {
         document["disks"] = json!(disks);
     }
     Ok(document)
 }
 
-fn text(facts: &Facts) -> String {
-    let view = &facts.view;
+fn text(known: &Known) -> String {
+    let view = &known.view;
     let mut rows = Rows(Vec::new());
     rows.some("status", Some(&view.status));
     rows.some("reason", view.status_reason.as_ref());
@@ -77,13 +77,12 @@ fn text(facts: &Facts) -> String {
     rows.some("disk", view.disk_mib.map(|mib| format!("{mib} MiB")));
     rows.some("ip", view.ip.as_ref());
     rows.some("region", view.region.as_ref());
-    rows.some("public url", Some(view.ingress_url_template.as_deref().unwrap_or("off")));
-    rows.some("firewall", Some(firewall(&view.egress)));
-    rows.some("bandwidth", facts.bandwidth.as_ref().map(bandwidth));
+    rows.some("public url", Some(facts::address(view)));
+    rows.some("firewall", Some(facts::firewall(&view.egress)));
+    rows.some("bandwidth", known.bandwidth.as_ref().map(facts::bandwidth));
     rows.list("env keys", &view.envs, ", ");
-    let auto_pause = view.auto_pause_after().map(duration::show);
-    rows.some("auto-pause", Some(auto_pause.as_deref().unwrap_or("off")));
-    let disks: Vec<String> = facts.disks.iter().flatten().map(disk).collect();
+    rows.some("auto-pause", Some(facts::auto_pause(view)));
+    let disks: Vec<String> = known.disks.iter().flatten().map(disk).collect();
     rows.list("disks", &disks, "\n");
     rows.some("ssh keys", Some(view.ssh_pubkeys.len()).filter(|count| *count > 0));
     rows.some("created", view.created_at.map(format::second));
@@ -108,25 +107,6 @@ impl Rows {
     fn list(&mut self, label: &'static str, values: &[String], between: &str) {
         self.some(label, Some(values.join(between)).filter(|text| !text.is_empty()));
     }
-}
-
-fn firewall(rules: &[String]) -> String {
-    if rules.is_empty() { "open (no rules)".to_owned() } else { rules.join(", ") }
-}
-
-fn bandwidth(facts: &Bandwidth) -> String {
-    let used = format::bytes(u64::try_from(facts.used_bytes).unwrap_or(0));
-    let Ok(quota) = u64::try_from(facts.quota_bytes) else {
-        return format!("{used} used, unmetered");
-    };
-    let mut text = format!("{used} used of {}", format::bytes(quota));
-    let left = u64::try_from(facts.remaining_bytes).unwrap_or(0);
-    if facts.capped {
-        text.push_str("   (capped: outbound traffic is dropped)");
-    } else if left < quota / 10 {
-        text.push_str(&format!("   ({} left)", format::bytes(left)));
-    }
-    text
 }
 
 fn disk(disk: &DiskAttachment) -> String {

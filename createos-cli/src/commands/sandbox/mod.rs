@@ -4,11 +4,16 @@ mod batch;
 mod choose;
 mod create;
 mod disk;
+mod edit;
 mod exec;
+mod facts;
 mod firewall;
+mod fork;
 mod get;
 mod list;
+mod made;
 mod network;
+mod pause;
 mod pull;
 mod push;
 mod resume;
@@ -47,7 +52,10 @@ enum SandboxCommand {
     Create(create::CreateArgs),
     List(list::ListArgs),
     Get(get::GetArgs),
+    Edit(edit::EditArgs),
+    Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
+    Fork(fork::ForkArgs),
     Rm(rm::RmArgs),
     Exec(exec::ExecArgs),
     Shell(shell::ShellArgs),
@@ -58,21 +66,8 @@ enum SandboxCommand {
     Firewall(firewall::FirewallArgs),
     Disk(disk::DiskArgs),
     Template(template::TemplateArgs),
-    /// List the sizes a sandbox can have
-    #[command(before_help = "\
-Examples:
-  createos sandbox shapes
-  createos sandbox shapes --output json")]
-    Shapes,
-    /// List the images a sandbox can start from
-    #[command(
-        visible_alias = "images",
-        before_help = "\
-Examples:
-  createos sandbox rootfs
-  createos sandbox rootfs --output json"
-    )]
-    Rootfs,
+    Shapes(shapes::ShapesArgs),
+    Rootfs(rootfs::RootfsArgs),
 }
 
 impl SandboxArgs {
@@ -85,6 +80,8 @@ impl SandboxArgs {
             SandboxCommand::Network(args) => args.writes_payload(),
             SandboxCommand::Disk(args) => args.writes_payload(),
             SandboxCommand::Template(args) => args.writes_payload(),
+            SandboxCommand::Shapes(args) => args.quiet,
+            SandboxCommand::Rootfs(args) => args.quiet,
             _ => false,
         }
     }
@@ -95,7 +92,10 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Create(args) => create::run(args, ctx).await,
         SandboxCommand::List(args) => list::run(args, ctx).await,
         SandboxCommand::Get(args) => get::run(args, ctx).await,
+        SandboxCommand::Edit(args) => edit::run(args, ctx).await,
+        SandboxCommand::Pause(args) => pause::run(args, ctx).await,
         SandboxCommand::Resume(args) => resume::run(args, ctx).await,
+        SandboxCommand::Fork(args) => fork::run(args, ctx).await,
         SandboxCommand::Rm(args) => rm::run(args, ctx).await,
         SandboxCommand::Exec(args) => exec::run(args, ctx).await,
         SandboxCommand::Shell(args) => shell::run(args, ctx).await,
@@ -106,7 +106,7 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Firewall(args) => firewall::run(args, ctx).await,
         SandboxCommand::Disk(args) => disk::run(args, ctx).await,
         SandboxCommand::Template(args) => template::run(args, ctx).await,
-        SandboxCommand::Shapes => shapes::run(ctx).await,
-        SandboxCommand::Rootfs => rootfs::run(ctx).await,
+        SandboxCommand::Shapes(args) => shapes::run(args, ctx).await,
+        SandboxCommand::Rootfs(args) => rootfs::run(args, ctx).await,
     }
 }

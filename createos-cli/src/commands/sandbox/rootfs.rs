@@ -1,15 +1,36 @@
 //! `createos sandbox rootfs`.
 
+use clap::Args;
 use createos_sdk::wire::RootfsCatalog;
 
 use crate::commands::Exit;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Table;
+use crate::output::{Table, ids};
 
-pub(super) async fn run(ctx: &Context) -> Result<Exit, Failure> {
+/// List the images a sandbox can start from
+#[derive(Args)]
+#[command(
+    visible_alias = "images",
+    before_help = "\
+Examples:
+  createos sandbox rootfs
+  createos sandbox rootfs --output json"
+)]
+pub(super) struct RootfsArgs {
+    /// Print one name per line and nothing else
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+pub(super) async fn run(args: RootfsArgs, ctx: &Context) -> Result<Exit, Failure> {
     let catalog = ctx.plane()?.client.rootfs().await?;
+    if args.quiet {
+        ctx.out.raw(&ids(catalog.rootfs.iter().map(String::as_str)))?;
+        return Ok(Exit::Success);
+    }
     ctx.out.result(&catalog, || ctx.out.table(&table(&catalog)))?;
+    ctx.out.hint("your own images: createos sandbox template ls");
     Ok(Exit::Success)
 }
 

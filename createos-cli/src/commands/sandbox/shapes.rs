@@ -1,15 +1,32 @@
 //! `createos sandbox shapes`.
 
+use clap::Args;
 use createos_sdk::wire::Shape;
 
 use crate::commands::Exit;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Table;
+use crate::output::{Table, ids};
 
-pub(super) async fn run(ctx: &Context) -> Result<Exit, Failure> {
+/// List the sizes a sandbox can have
+#[derive(Args)]
+#[command(before_help = "\
+Examples:
+  createos sandbox shapes
+  createos sandbox shapes --output json")]
+pub(super) struct ShapesArgs {
+    /// Print one id per line and nothing else
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+pub(super) async fn run(args: ShapesArgs, ctx: &Context) -> Result<Exit, Failure> {
     let mut shapes = ctx.plane()?.client.shapes().await?;
     shapes.sort_by(|a, b| (a.mem_mib, a.vcpu, &a.id).cmp(&(b.mem_mib, b.vcpu, &b.id)));
+    if args.quiet {
+        ctx.out.raw(&ids(shapes.iter().map(|shape| shape.id.as_str())))?;
+        return Ok(Exit::Success);
+    }
     ctx.out.result(&shapes, || match shapes.is_empty() {
         true => "This control plane offers no sizes.".into(),
         false => ctx.out.table(&table(&shapes)),

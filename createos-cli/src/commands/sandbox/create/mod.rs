@@ -1,5 +1,7 @@
 //! `createos sandbox create`.
 
+mod wizard;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use createos_sdk::wire::{CreatedSandbox, SandboxStatus, SandboxView};
 use createos_sdk::{Client, CreateSandbox, DiskId, Sandbox};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::made;
 use crate::commands::Exit;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -21,6 +24,8 @@ use crate::value::{self, ssh_key};
 use crate::wait;
 
 /// Create a sandbox and wait until it runs
+///
+/// Without --shape, on a terminal, a few questions.
 #[derive(Args)]
 #[command(
     visible_alias = "c",
@@ -85,13 +90,28 @@ pub(super) struct CreateArgs {
     disk: Vec<DiskMount>,
 }
 
-pub(super) async fn run(args: CreateArgs, ctx: &Context) -> Result<Exit, Failure> {
-    let Some(shape) = &args.shape else {
-        return Err(Failure::usage("a size is missing: --shape <id>")
-            .hint("see the sizes: createos sandbox shapes"));
-    };
-    let keys = ssh_key::read_all(&args.ssh_key, ctx.paths.home())?;
-    let request = request(&ctx.plane()?.client, shape, &args, keys)?;
+pub(super) async fn run(mut args: CreateArgs, ctx: &Context) -> Result<Exit, Failure> {
+    let mut keys = ssh_key::read_all(&args.ssh_key, ctx.paths.home())?;
+    if args.shape.is_none() {
+        if !ctx.interactive() {
+            return Err(Failure::usage("a size is missing: --shape <id>")
+                .hint("see the sizes: createos sandbox shapes"));
+        }
+        match wizard::complete(&mut args, &mut keys, ctx).await {
+            Ok(true) => {}
+            Ok(false) | Err(Failure::Left) => {
+                ctx.out.note("nothing was created");
+                return Ok(Exit::Success);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    create(&args, keys, ctx).await
+}
+
+async fn create(args: &CreateArgs, keys: Vec<String>, ctx: &Context) -> Result<Exit, Failure> {
+    let shape = args.shape.as_deref().unwrap_or_default();
+    let request = request(&ctx.plane()?.client, shape, args, keys)?;
     let sandbox = {
         let _spinner = Spinner::start(ctx.out.terminal(), "creating".to_owned());
         let _note = ctx.if_interrupted(
@@ -104,10 +124,10 @@ pub(super) async fn run(args: CreateArgs, ctx: &Context) -> Result<Exit, Failure
         id: sandbox.id().clone(),
         name: created.as_ref().and_then(|created| created.name.clone()),
     };
-    let view = running(ctx, &args, &sandbox, &found, created.as_ref()).await?;
+    let view = running(ctx, args, &sandbox, &found, created.as_ref()).await?;
     let document = document(&found, &created, &view)?;
     ctx.out.result(&document, || text(&found, &document))?;
-    after(ctx, &args, &found);
+    after(ctx, args, &found);
     Ok(Exit::Success)
 }
 
@@ -173,11 +193,11 @@ async fn running(
         return Ok(None);
     }
     let _note = ctx.if_interrupted(format!(
-        "{} was created and keeps running; to remove it: createos sandbox rm {} --force",
+        "{} was created and keeps running; to remove it: {}",
         found.label(),
-        found.id
+        made::removal(std::slice::from_ref(found))
     ));
-    wait::until_running(ctx, sandbox, found).await.map(Some)
+    wait::until(ctx, sandbox, found, SandboxStatus::Running).await.map(Some)
 }
 
 fn after(ctx: &Context, args: &CreateArgs, found: &Found) {
@@ -190,7 +210,7 @@ fn after(ctx: &Context, args: &CreateArgs, found: &Found) {
     if !args.disk.is_empty() {
         ctx.out.hint("disks appear some seconds later: createos sandbox get shows their state");
     }
-    ctx.out.hint(&format!("next: createos sandbox exec {} -- uname -a", found.handle()));
+    ctx.out.hint(&format!("next: createos sandbox shell {}", found.handle()));
 }
 
 /// Curated keys first, then everything the server answered; what was seen
@@ -209,32 +229,18 @@ fn document(
         }
         None => output::to_value(created)?,
     };
-    let text = |key: &str| server.get(key).cloned().unwrap_or_else(|| json!(""));
-    let curated = [
-        ("action", json!("created")),
-        ("id", json!(found.id.as_str())),
-        ("name", text("name")),
-        ("shape", text("shape")),
-        ("rootfs", text("rootfs")),
-        ("ip", text("ip")),
-        ("ingress_url", text("ingress_url_template")),
-        // There is no shell command yet; a curated text without a value is empty.
-        ("shell_command", json!("")),
-    ];
-    output::document(&curated, &server)
+    made::document("created", found, &["name", "shape", "rootfs"], &[], &server)
 }
 
 fn text(found: &Found, document: &Value) -> String {
-    let word = |key: &str| document[key].as_str().filter(|text| !text.is_empty());
-    let url =
-        word("ingress_url").map(|url| format!("{url}   replace <port> with your service's port"));
+    let word = |key: &str| made::word(document, key);
     let idle = document["auto_pause_after_seconds"].as_u64().map(Duration::from_secs);
     let idle = idle.map(|idle| format!("after {} without activity", duration::show(idle)));
     let rows = [
         ("size", word("shape").map(str::to_owned)),
         ("image", word("rootfs").map(str::to_owned)),
         ("ip", word("ip").map(str::to_owned)),
-        ("public url", url),
+        ("public url", made::url(document)),
         ("auto-pause", idle),
     ];
     let rows: Vec<(&str, String)> =
