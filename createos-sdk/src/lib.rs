@@ -176,9 +176,9 @@ pub use self::error::{Error, ErrorKind, Result};
 pub use self::excerpt::{Excerpt, Gap};
 pub use self::exec::{Command, ExecEvent, ExecStream, ExitStatus, Output};
 pub use self::files::{
-    DirEntry, DirectorySummary, Download, DownloadDir, DownloadFile, DownloadTo, FileInfo,
-    FileKind, FileOperation, Files, MAX_FILE_BYTES, Progress, ReadExcerpt, ReadFile, ReadText,
-    Upload, UploadDir, WriteFile,
+    DirEntry, DirectorySummary, Download, DownloadDir, DownloadFile, DownloadPaths, DownloadTo,
+    FetchedPaths, FileInfo, FileKind, FileOperation, Files, LocalTree, MAX_FILE_BYTES, Progress,
+    ReadExcerpt, ReadFile, ReadText, SelectTree, TreeSource, Upload, UploadDir, WriteFile,
 };
 pub use self::guard::{Guard, Guardable, Guarded};
 #[cfg(feature = "reqwest012")]

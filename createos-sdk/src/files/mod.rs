@@ -8,6 +8,7 @@ mod info;
 mod pack;
 mod progress;
 mod read;
+mod tree;
 mod unpack;
 mod upload;
 mod write;
@@ -15,13 +16,14 @@ mod write;
 use crate::error::{Error, Result};
 use crate::sandbox::Sandbox;
 
-pub use self::directory::{DirectorySummary, DownloadDir, UploadDir};
+pub use self::directory::{DirectorySummary, DownloadDir, DownloadPaths, FetchedPaths, UploadDir};
 pub use self::download::{Download, DownloadFile, DownloadTo};
 pub use self::excerpt::ReadExcerpt;
 pub use self::guest::FileOperation;
 pub use self::info::{DirEntry, FileInfo, FileKind};
 pub use self::progress::Progress;
 pub use self::read::{ReadFile, ReadText};
+pub use self::tree::{LocalTree, SelectTree, TreeSource};
 pub use self::upload::Upload;
 pub use self::write::WriteFile;
 
@@ -118,6 +120,30 @@ impl Files {
         path: impl AsRef<[u8]>,
     ) -> UploadDir {
         UploadDir::new(self.sandbox.clone(), local.into(), path.as_ref().to_vec())
+    }
+
+    /// Puts a selection of a local directory into a directory of the sandbox.
+    pub fn upload_tree(&self, tree: &LocalTree, path: impl AsRef<[u8]>) -> UploadDir {
+        UploadDir::of_tree(self.sandbox.clone(), tree, path.as_ref().to_vec())
+    }
+
+    /// Gets files and directories that are below a directory of the sandbox, as what they are
+    /// there below a local one. See [`DownloadPaths`].
+    ///
+    /// ```no_run
+    /// # async fn run(sandbox: createos_sdk::Sandbox) -> createos_sdk::Result<()> {
+    /// let fetched = sandbox.files().download_paths("/work", ["report.xml", "out/logs"], ".").await?;
+    /// println!("{} files; not there: {:?}", fetched.summary.files, fetched.missing);
+    /// # Ok(()) }
+    /// ```
+    pub fn download_paths<P: Into<String>>(
+        &self,
+        path: impl AsRef<[u8]>,
+        wanted: impl IntoIterator<Item = P>,
+        local: impl Into<std::path::PathBuf>,
+    ) -> DownloadPaths {
+        let wanted = wanted.into_iter().map(Into::into).collect();
+        DownloadPaths::new(self.sandbox.clone(), path.as_ref().to_vec(), wanted, local.into())
     }
 
     /// Puts the content of a directory of the sandbox into a local directory.

@@ -15,16 +15,21 @@ use super::DirectorySummary;
 const PIECE: usize = 256 << 10;
 const WAITING: usize = 2;
 
-/// The archive of a directory, and, once all of it was taken, what is in it.
+/// The archive of a directory, or of these paths in it, and, once all of it was taken, what is in it.
 pub(super) fn pack(
     root: PathBuf,
+    only: Option<Vec<PathBuf>>,
 ) -> (impl Stream<Item = io::Result<Bytes>> + Send, oneshot::Receiver<DirectorySummary>) {
     let (give, take) = mpsc::channel(WAITING);
     let (done, summary) = oneshot::channel();
     let stream = stream::once(async move {
         tokio::task::spawn_blocking(move || {
             let out = Pieces { give: give.clone(), buffer: BytesMut::new() };
-            match write_archive(&root, out) {
+            let written = match only {
+                Some(paths) => write_listed(&root, &paths, out),
+                None => write_archive(&root, out),
+            };
+            match written {
                 Ok(packed) => drop(done.send(packed)),
                 Err(error) => drop(give.blocking_send(Err(error))),
             }
@@ -72,6 +77,18 @@ fn write_archive(root: &Path, out: Pieces) -> io::Result<DirectorySummary> {
         if meta.is_dir() {
             levels.push(named(&path, fs::read_dir(&path))?);
         }
+    }
+    archive.into_inner()?.flush()?;
+    Ok(summary)
+}
+
+fn write_listed(root: &Path, paths: &[PathBuf], out: Pieces) -> io::Result<DirectorySummary> {
+    let mut archive = tar::Builder::new(out);
+    let mut summary = DirectorySummary::default();
+    for name in paths {
+        let path = root.join(name);
+        let meta = named(&path, fs::symlink_metadata(&path))?;
+        named(&path, add(&mut archive, &mut summary, &path, name, &meta))?;
     }
     archive.into_inner()?.flush()?;
     Ok(summary)

@@ -20,16 +20,49 @@ const MAX_NAME: u64 = 64 << 10;
 /// Directories whose permissions must wait until they are filled.
 const MAX_CLOSED: usize = 10_000;
 
+/// What is taken from an archive.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    /// Leaves out links that lead outside, instead of refusing the whole.
+    skip_links: bool,
+    /// Leaves out every symbolic link.
+    plain: bool,
+    /// Permissions that are kept.
+    mask: u32,
+    /// Longest file.
+    most: u64,
+    /// Nothing but what is at or below these.
+    only: Option<Vec<PathBuf>>,
+}
+
+impl Policy {
+    /// A whole directory; links that lead outside are left out or end it.
+    pub(super) fn directory(skip_links: bool) -> Self {
+        Self { skip_links, plain: false, mask: 0o777, most: u64::MAX, only: None }
+    }
+
+    /// Plain files and directories of work that is not trusted.
+    pub(super) fn results(only: Vec<PathBuf>) -> Self {
+        Self { skip_links: true, plain: true, mask: 0o755, most: 2 << 30, only: Some(only) }
+    }
+
+    fn takes(&self, path: &Path) -> bool {
+        let Some(only) = &self.only else { return true };
+        // A directory on the way to a wanted path is made where it is needed.
+        only.iter().any(|wanted| path.starts_with(wanted))
+    }
+}
+
 /// Starts unpacking into `root`. It takes pieces and, after the last, a `None`.
 pub(super) fn unpack(
     root: PathBuf,
-    skip_links: bool,
+    policy: Policy,
 ) -> (Sender<Option<Bytes>>, JoinHandle<Result<DirectorySummary>>) {
     let (give, take) = channel(WAITING);
     let reader = Pieces { take, piece: Bytes::new(), ended: false };
     let work = spawn_blocking(move || {
         fs::create_dir_all(&root).map_err(|error| local(&root, error))?;
-        Unpacker { root, skip_links, summary: DirectorySummary::default(), closed: Vec::new() }
+        Unpacker { root, policy, summary: DirectorySummary::default(), closed: Vec::new() }
             .run(reader)
     });
     (give, work)
@@ -60,7 +93,7 @@ impl Read for Pieces {
 
 struct Unpacker {
     root: PathBuf,
-    skip_links: bool,
+    policy: Policy,
     summary: DirectorySummary,
     /// Directories that their owner cannot write to, and their permissions.
     closed: Vec<(PathBuf, u32)>,
@@ -100,11 +133,18 @@ impl Unpacker {
         if relative.as_os_str().is_empty() {
             return Ok(()); // The directory itself.
         }
+        if !self.policy.takes(&relative) {
+            return Err(hostile(&name, "was not asked for"));
+        }
         self.no_links_above(&relative)?;
         let path = self.root.join(&relative);
-        let mode = entry.header().mode().map_err(damaged)? & 0o777;
+        let mode = entry.header().mode().map_err(damaged)? & self.policy.mask;
         let target = names.link.or_else(|| entry.link_name_bytes().map(|name| name.into_owned()));
         match entry.header().entry_type() {
+            EntryType::Symlink if self.policy.plain => {
+                self.summary.skipped += 1;
+                Ok(())
+            }
             EntryType::Directory => self.directory(path, mode),
             EntryType::Regular | EntryType::Continuous => self.file(entry, &path, mode),
             EntryType::Symlink => self.symlink(&relative, &path, &target.unwrap_or_default()),
@@ -159,6 +199,10 @@ impl Unpacker {
     }
 
     fn file(&mut self, entry: &mut Entry<'_, impl Read>, path: &Path, mode: u32) -> Result<()> {
+        if entry.size() > self.policy.most {
+            let why = format!("is larger than {} GiB", self.policy.most >> 30);
+            return Err(hostile(path.as_os_str().as_encoded_bytes(), &why));
+        }
         let parent = path.parent().unwrap_or(&self.root);
         let mut part = tempfile::NamedTempFile::new_in(parent).map_err(|e| local(path, e))?;
         let size = entry.size();
@@ -177,7 +221,7 @@ impl Unpacker {
     fn symlink(&mut self, relative: &Path, path: &Path, target: &[u8]) -> Result<()> {
         let depth = relative.components().count() - 1;
         if !stays_inside(target, depth) {
-            if self.skip_links {
+            if self.policy.skip_links {
                 self.summary.skipped += 1;
                 return Ok(());
             }
@@ -194,6 +238,9 @@ impl Unpacker {
 
     fn hard_link(&mut self, path: &Path, target: &[u8]) -> Result<()> {
         let relative = inside(target)?;
+        if !self.policy.takes(&relative) {
+            return Err(hostile(target, "was not asked for, and is linked to"));
+        }
         self.no_links_above(&relative)?;
         let target = self.root.join(relative);
         let is_file = fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file());

@@ -36,8 +36,13 @@ fn try_unpack(dir: &Path, entries: &[Vec<u8>]) -> Result<DirectorySummary> {
     fs::create_dir_all(&root).unwrap();
     let mut bytes = entries.concat();
     bytes.extend([0; 1024]);
-    Unpacker { root, skip_links: false, summary: DirectorySummary::default(), closed: vec![] }
-        .run(&bytes[..])
+    Unpacker {
+        root,
+        policy: Policy::directory(false),
+        summary: DirectorySummary::default(),
+        closed: vec![],
+    }
+    .run(&bytes[..])
 }
 
 #[track_caller]
@@ -131,9 +136,14 @@ fn damaged_archives_are_errors_wherever_they_are_cut() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
         let closed = vec![];
-        Unpacker { root, skip_links: false, summary: DirectorySummary::default(), closed }
-            .run(bytes)
-            .map(|summary| summary.files)
+        Unpacker {
+            root,
+            policy: Policy::directory(false),
+            summary: DirectorySummary::default(),
+            closed,
+        }
+        .run(bytes)
+        .map(|summary| summary.files)
     };
     assert_eq!(unpack(&good).unwrap(), 1);
     for cut in (1..2100).step_by(7).filter(|cut| cut % 512 != 0) {
@@ -145,4 +155,71 @@ fn damaged_archives_are_errors_wherever_they_are_cut() {
     for bad in [&b"5 a=b"[..], b"x a=b\n", b"99 path=a\n", b"0 \n", b"1", b"7 size=9\n"] {
         assert!(unpack(&entry(EntryType::XHeader, b"x", b"", bad)).is_err(), "{bad:?}");
     }
+}
+
+/// What comes when `out` was asked for.
+fn try_results(dir: &Path, entries: &[Vec<u8>]) -> Result<DirectorySummary> {
+    let root = dir.join("root");
+    fs::create_dir_all(&root).unwrap();
+    let mut bytes = entries.concat();
+    bytes.extend([0; 1024]);
+    let policy = Policy::results(vec!["out".into(), "a/report".into()]);
+    Unpacker { root, policy, summary: DirectorySummary::default(), closed: vec![] }.run(&bytes[..])
+}
+
+#[test]
+fn of_results_nothing_is_taken_but_plain_files_that_were_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let entries = [
+        entry(EntryType::Directory, b"./out/", b"", b""),
+        file(b"./out/x"),
+        link(b"out/in", b"x"),
+        link(b"out/away", b"/etc/passwd"),
+        entry(EntryType::Link, b"out/y", b"out/x", b""),
+        file(b"a/report"),
+    ];
+    let summary = try_results(dir.path(), &entries).unwrap();
+    assert_eq!((summary.files, summary.symlinks, summary.skipped), (3, 0, 2));
+    assert!(root.join("out/in").symlink_metadata().is_err());
+    assert_eq!(fs::read(root.join("out/y")).unwrap(), b"evil");
+    let mode = fs::metadata(root.join("a/report")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+    for hostile in [
+        vec![file(b".git/hooks/pre-commit")],
+        vec![file(b"output")],
+        vec![file(b"a/other")],
+        vec![entry(EntryType::Directory, b".", b"", b""), file(b"x")],
+        vec![entry(EntryType::Link, b"out/z", b"secret", b"")],
+    ] {
+        fs::write(root.join("secret"), "s").unwrap();
+        let error = try_results(dir.path(), &hostile).unwrap_err();
+        assert!(error.message().contains("not asked for"), "{error}");
+    }
+}
+
+#[test]
+fn results_do_not_go_through_local_links_and_have_an_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(&root).unwrap();
+    fs::create_dir(dir.path().join("elsewhere")).unwrap();
+    symlink("../elsewhere", root.join("out")).unwrap();
+    assert!(try_results(dir.path(), &[file(b"out/x")]).is_err());
+    assert_eq!(fs::read_dir(dir.path().join("elsewhere")).unwrap().count(), 0);
+    // A link of that very name is replaced, not followed.
+    fs::remove_file(root.join("out")).unwrap();
+    fs::create_dir(root.join("a")).unwrap();
+    symlink("../../elsewhere/x", root.join("a/report")).unwrap();
+    try_results(dir.path(), &[file(b"a/report")]).unwrap();
+    assert_eq!(fs::read(root.join("a/report")).unwrap(), b"evil");
+    assert_eq!(fs::read_dir(dir.path().join("elsewhere")).unwrap().count(), 0);
+
+    let mut huge = file(b"out/x");
+    let mut header = Header::from_byte_slice(&huge[..512]).clone();
+    header.set_size((2 << 30) + 1);
+    header.set_cksum();
+    huge.splice(..512, header.as_bytes().iter().copied());
+    fs::create_dir_all(root.join("out")).unwrap();
+    assert!(try_results(dir.path(), &[huge]).unwrap_err().message().contains("2 GiB"));
 }
