@@ -87,7 +87,7 @@ fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
 fn writes_payload(path: &[&str]) -> bool {
     matches!(
         path,
-        ["sandbox", "exec" | "shell" | "pull" | "list", ..]
+        ["sandbox", "exec" | "offload" | "shell" | "pull" | "list", ..]
             | ["sandbox", "template", "logs"]
             | ["completion", ..]
             | ["local", "serve", ..]

@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does with them.
 
 mod completion;
+mod ending;
 mod local;
 mod login;
 mod logout;
@@ -39,7 +40,7 @@ Examples:
   createos whoami
   createos whoami --output json")]
     Whoami,
-    Sandbox(sandbox::SandboxArgs),
+    Sandbox(Box<sandbox::SandboxArgs>),
     Local(local::LocalArgs),
     Completion(completion::CompletionArgs),
     Man(man::ManArgs),
@@ -65,7 +66,11 @@ impl Command {
 
     /// Whether the command ends itself in order when a signal comes.
     pub(crate) fn handles_signals(&self) -> bool {
-        matches!(self, Self::Local(args) if args.handles_signals())
+        match self {
+            Self::Local(args) => args.handles_signals(),
+            Self::Sandbox(args) => args.handles_signals(),
+            _ => false,
+        }
     }
 
     /// Runs the command.
@@ -74,7 +79,7 @@ impl Command {
             Self::Login(args) => login::run(args, ctx).await,
             Self::Logout => logout::run(ctx).await,
             Self::Whoami => whoami::run(ctx).await,
-            Self::Sandbox(args) => sandbox::run(args, ctx).await,
+            Self::Sandbox(args) => sandbox::run(*args, ctx).await,
             Self::Local(args) => local::run(args, ctx).await,
             Self::Completion(args) => completion::run(&args, ctx),
             Self::Man(args) => man::run(&args, ctx),

@@ -7,6 +7,8 @@ mod engine;
 mod images;
 mod life;
 mod manual;
+mod matrix;
+mod offload;
 mod prompts;
 mod refusals;
 mod resources;

@@ -10,9 +10,12 @@ mod facts;
 mod firewall;
 mod fork;
 mod get;
+mod job;
 mod list;
 mod made;
+mod matrix;
 mod network;
+mod offload;
 mod pause;
 mod pull;
 mod push;
@@ -66,14 +69,21 @@ enum SandboxCommand {
     Firewall(firewall::FirewallArgs),
     Disk(disk::DiskArgs),
     Template(template::TemplateArgs),
+    Offload(offload::OffloadArgs),
+    Matrix(matrix::MatrixArgs),
     Shapes(shapes::ShapesArgs),
     Rootfs(rootfs::RootfsArgs),
 }
 
 impl SandboxArgs {
+    /// Whether the command has something to put away when a signal comes.
+    pub(super) fn handles_signals(&self) -> bool {
+        matches!(&self.command, SandboxCommand::Offload(_) | SandboxCommand::Matrix(_))
+    }
+
     pub(super) fn writes_payload(&self) -> bool {
         match &self.command {
-            SandboxCommand::Exec(_) | SandboxCommand::Shell(_) => true,
+            SandboxCommand::Exec(_) | SandboxCommand::Offload(_) | SandboxCommand::Shell(_) => true,
             SandboxCommand::Pull(args) => args.to_stdout(),
             SandboxCommand::Tunnel(args) => args.writes_payload(),
             SandboxCommand::List(args) => args.quiet(),
@@ -106,6 +116,8 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Firewall(args) => firewall::run(args, ctx).await,
         SandboxCommand::Disk(args) => disk::run(args, ctx).await,
         SandboxCommand::Template(args) => template::run(args, ctx).await,
+        SandboxCommand::Offload(args) => offload::run(args, ctx).await,
+        SandboxCommand::Matrix(args) => matrix::run(args, ctx).await,
         SandboxCommand::Shapes(args) => shapes::run(args, ctx).await,
         SandboxCommand::Rootfs(args) => rootfs::run(args, ctx).await,
     }
