@@ -6,43 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use wiremock::matchers::{method, path};
+use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::Answer;
-use crate::support::plane::{Cli, plane, rows, success};
+use crate::support::plane::{Cli, furnished, rows};
 use crate::support::terminal::Terminal;
-
-/// A plane with something of everything.
-async fn furnished() -> MockServer {
-    let server = plane("running").await;
-    for (at, data) in [
-        (
-            "/v1/disks",
-            json!([{"id": "disk_1", "name": "data", "kind": "s3", "created_at":
-            "2026-08-02T10:00:00Z", "config": {"bucket": "b", "endpoint": "https://e.example"}}]),
-        ),
-        (
-            "/v1/networks",
-            json!([{"id": "net-1", "name": "backend", "created_at":
-            "2026-08-02T10:00:00Z"}]),
-        ),
-        (
-            "/v1/templates",
-            json!([{"id": "tpl_1", "name": "python-tools", "base": "debian",
-            "status": "ready", "ext4_size_bytes": 1, "created_at": "2026-08-02T10:00:00Z"}]),
-        ),
-    ] {
-        Mock::given(method("GET")).and(path(at)).respond_with(rows(data)).mount(&server).await;
-    }
-    let shapes = json!([{"id": "s-1vcpu-256mb", "vcpu": 1, "mem_mib": 256, "default_disk_mib": 1}]);
-    let get = Mock::given(method("GET")).and(path("/v1/shapes"));
-    get.respond_with(success(shapes)).mount(&server).await;
-    let images = json!({"rootfs": ["devbox:1"], "default": "devbox:1", "entries": []});
-    let get = Mock::given(method("GET")).and(path("/v1/rootfs"));
-    get.respond_with(success(images)).mount(&server).await;
-    server
-}
 
 /// The program's directory first, so that scripts find it by its name.
 fn search_path() -> OsString {

@@ -6,6 +6,7 @@ mod completion;
 mod engine;
 mod images;
 mod life;
+mod look;
 mod manual;
 mod matrix;
 mod offload;

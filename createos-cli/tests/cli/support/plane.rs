@@ -76,3 +76,34 @@ pub(crate) async fn plane(status: &str) -> MockServer {
     disks.respond_with(rows(json!([]))).mount(&server).await;
     server
 }
+
+/// A plane with something of everything.
+pub(crate) async fn furnished() -> MockServer {
+    let server = plane("running").await;
+    for (at, data) in [
+        (
+            "/v1/disks",
+            json!([{"id": "disk_1", "name": "data", "kind": "s3", "created_at":
+            "2026-08-02T10:00:00Z", "config": {"bucket": "b", "endpoint": "https://e.example"}}]),
+        ),
+        (
+            "/v1/networks",
+            json!([{"id": "net-1", "name": "backend", "created_at":
+            "2026-08-02T10:00:00Z"}]),
+        ),
+        (
+            "/v1/templates",
+            json!([{"id": "tpl_1", "name": "python-tools", "base": "debian",
+            "status": "ready", "ext4_size_bytes": 1, "created_at": "2026-08-02T10:00:00Z"}]),
+        ),
+    ] {
+        Mock::given(method("GET")).and(path(at)).respond_with(rows(data)).mount(&server).await;
+    }
+    let shapes = json!([{"id": "s-1vcpu-256mb", "vcpu": 1, "mem_mib": 256, "default_disk_mib": 1}]);
+    let get = Mock::given(method("GET")).and(path("/v1/shapes"));
+    get.respond_with(success(shapes)).mount(&server).await;
+    let images = json!({"rootfs": ["devbox:1"], "default": "devbox:1", "entries": []});
+    let get = Mock::given(method("GET")).and(path("/v1/rootfs"));
+    get.respond_with(success(images)).mount(&server).await;
+    server
+}
