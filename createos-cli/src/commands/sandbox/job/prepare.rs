@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use createos_sdk::wire::SandboxStatus;
 use createos_sdk::{LocalTree, MAX_FILE_BYTES, Sandbox, TreeSource};
 
 use super::{BoxArgs, Boxes, WORK};
@@ -70,7 +71,7 @@ pub(in crate::commands::sandbox) async fn create(
         }
     })?;
     let found = Found { id: sandbox.id().clone(), name: Some(name) };
-    wait::until_running(ctx, &sandbox, &found).await?;
+    wait::until(ctx, &sandbox, &found, SandboxStatus::Running).await?;
     Ok((sandbox, found))
 }
 
