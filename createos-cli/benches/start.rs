@@ -19,6 +19,9 @@ const LARGEST: u64 = 15 << 20;
 /// Sandboxes in the list.
 const ROWS: usize = 20;
 
+/// Makes a command that is measured.
+type Make<'a> = Box<dyn Fn() -> Command + 'a>;
+
 fn main() {
     let program = env!("CARGO_BIN_EXE_createos");
     let url = serve();
@@ -35,7 +38,7 @@ fn main() {
         command
     };
     let list = format!("{url}/v1/sandboxes?status=running");
-    let mut sides: Vec<(&str, Box<dyn Fn() -> Command>, bool)> = vec![
+    let sides: Vec<(&str, Make<'_>, bool)> = vec![
         ("createos --help", Box::new(|| ours(&["--help"])), true),
         ("createos sandbox list", Box::new(|| ours(&["sandbox", "list"])), true),
         ("createos version", Box::new(|| ours(&["version"])), true),
@@ -47,7 +50,7 @@ fn main() {
     let mut times: Vec<Vec<Duration>> = sides.iter().map(|_| Vec::new()).collect();
     // The sides take turns, so that what else the machine does falls on all.
     for _ in 0..ROUNDS {
-        for ((_, command, _), times) in sides.iter_mut().zip(&mut times) {
+        for ((_, command, _), times) in sides.iter().zip(&mut times) {
             times.push(cost(command()));
         }
     }
