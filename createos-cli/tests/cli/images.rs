@@ -162,7 +162,7 @@ fn build_names_the_tool_it_needs_and_checks_what_it_is_told() {
     assert_eq!((failed.code, &*failed.stdout), (Some(1), ""));
     assert!(failed.stderr.contains("apt install mmdebstrap"), "{failed:?}");
     for (words, code, said) in [
-        (&["x", "--suite", "-x"][..], 2, "--suite"),
+        (&["x", "--suite", "-x"][..], 2, "unexpected argument"),
         (&["x", "--suite", "a b"], 1, "no release of Debian"),
         (&["x", "--include", "a,b c"], 1, "no package of Debian"),
         (&["Upper"], 1, "cannot be used"),

@@ -21,7 +21,7 @@ use crate::runtime::ImageConfig;
 
 const TOOL: &str = "mmdebstrap";
 const SUITE: &str = "trixie";
-/// What is kept of what the tool says, for the error.
+/// What is kept of what the tool says, for the error: its first line, and the last ones.
 const LAST_LINES: usize = 12;
 const LONGEST_LINE: usize = 400;
 
@@ -210,7 +210,8 @@ fn listen(errors: ChildStderr, progress: &(dyn Fn(&str) + Send + Sync)) -> Strin
         }
         progress(&text);
         if last.len() == LAST_LINES {
-            last.pop_front();
+            // But for the first one: usage may follow what is wrong.
+            last.remove(1);
         }
         last.push_back(text);
     }
