@@ -132,6 +132,7 @@ mod client;
 pub mod computer;
 mod config;
 pub mod device;
+mod device_config;
 pub mod disk;
 mod error;
 mod excerpt;

@@ -1,6 +1,7 @@
 //! What the command keeps on this machine: credentials and the local target.
 
 pub(crate) mod credentials;
+pub(crate) mod device;
 pub(crate) mod local;
 mod private_file;
 

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod completion;
+mod devices;
 mod engine;
 mod images;
 mod life;

@@ -3,6 +3,7 @@
 mod batch;
 mod choose;
 mod create;
+mod devices;
 mod disk;
 mod edit;
 mod exec;
@@ -27,6 +28,7 @@ mod shell;
 mod template;
 mod transfer;
 mod tunnel;
+mod vpn;
 
 use clap::{Args, Subcommand};
 
@@ -66,11 +68,13 @@ enum SandboxCommand {
     Pull(pull::PullArgs),
     Tunnel(tunnel::TunnelArgs),
     Network(network::NetworkArgs),
+    Devices(devices::DevicesArgs),
     Firewall(firewall::FirewallArgs),
     Disk(disk::DiskArgs),
     Template(template::TemplateArgs),
     Offload(offload::OffloadArgs),
     Matrix(matrix::MatrixArgs),
+    Vpn(vpn::VpnArgs),
     Shapes(shapes::ShapesArgs),
     Rootfs(rootfs::RootfsArgs),
 }
@@ -78,7 +82,8 @@ enum SandboxCommand {
 impl SandboxArgs {
     /// Whether the command has something to put away when a signal comes.
     pub(super) fn handles_signals(&self) -> bool {
-        matches!(&self.command, SandboxCommand::Offload(_) | SandboxCommand::Matrix(_))
+        use SandboxCommand::{Matrix, Offload, Vpn};
+        matches!(&self.command, Offload(_) | Matrix(_) | Vpn(_))
     }
 
     pub(super) fn writes_payload(&self) -> bool {
@@ -113,8 +118,10 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
         SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,
         SandboxCommand::Network(args) => network::run(args, ctx).await,
+        SandboxCommand::Devices(args) => devices::run(args, ctx).await,
         SandboxCommand::Firewall(args) => firewall::run(args, ctx).await,
         SandboxCommand::Disk(args) => disk::run(args, ctx).await,
+        SandboxCommand::Vpn(args) => vpn::run(args, ctx).await,
         SandboxCommand::Template(args) => template::run(args, ctx).await,
         SandboxCommand::Offload(args) => offload::run(args, ctx).await,
         SandboxCommand::Matrix(args) => matrix::run(args, ctx).await,

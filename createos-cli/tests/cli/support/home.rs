@@ -44,6 +44,18 @@ impl Home {
         home
     }
 
+    /// A home whose commands run in the network of another process.
+    pub(crate) fn in_network_of(process: u32) -> Self {
+        let mut home = Self::new();
+        let program = home.dir.path().join("createos");
+        let real = home.program.display();
+        let script = format!("#!/bin/sh\nexec nsenter -t {process} --net {real} \"$@\"\n");
+        fs::write(&program, script).expect("write");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("mode");
+        home.program = program;
+        home
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
