@@ -18,4 +18,5 @@ mod shell;
 mod sign_in;
 mod ssh;
 mod support;
+mod sync;
 mod tunnel;

@@ -175,6 +175,9 @@ impl Driver {
             }
         }
         self.save().await;
+        if let Some(watch) = remote.take() {
+            watch.close().await;
+        }
         Ok(())
     }
 

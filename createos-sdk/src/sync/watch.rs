@@ -93,6 +93,15 @@ impl RemoteWatch {
         Ok(Self { process, entries })
     }
 
+    /// Ends it, and waits until it has ended.
+    pub(super) async fn close(self) {
+        if let Some((process, events)) = self.process {
+            drop(events);
+            // One that cannot be reached ends by itself.
+            drop(process.close().await);
+        }
+    }
+
     /// Whether there are so many more entries that it should look less often.
     pub(super) fn is_outgrown(&self, entries: u64) -> bool {
         interval(entries) != interval(self.entries)

@@ -25,6 +25,7 @@ mod rm;
 mod rootfs;
 mod shapes;
 mod shell;
+mod sync;
 mod template;
 mod transfer;
 mod tunnel;
@@ -66,6 +67,7 @@ enum SandboxCommand {
     Shell(shell::ShellArgs),
     Push(push::PushArgs),
     Pull(pull::PullArgs),
+    Sync(sync::SyncArgs),
     Tunnel(tunnel::TunnelArgs),
     Network(network::NetworkArgs),
     Devices(devices::DevicesArgs),
@@ -82,13 +84,15 @@ enum SandboxCommand {
 impl SandboxArgs {
     /// Whether the command has something to put away when a signal comes.
     pub(super) fn handles_signals(&self) -> bool {
-        use SandboxCommand::{Matrix, Offload, Vpn};
-        matches!(&self.command, Offload(_) | Matrix(_) | Vpn(_))
+        use SandboxCommand::{Matrix, Offload, Sync, Vpn};
+        matches!(&self.command, Offload(_) | Matrix(_) | Sync(_) | Vpn(_))
     }
 
     pub(super) fn writes_payload(&self) -> bool {
         match &self.command {
             SandboxCommand::Exec(_) | SandboxCommand::Offload(_) | SandboxCommand::Shell(_) => true,
+            // Text alone, so JSON that nobody asked for is no mistake.
+            SandboxCommand::Sync(_) => true,
             SandboxCommand::Pull(args) => args.to_stdout(),
             SandboxCommand::Tunnel(args) => args.writes_payload(),
             SandboxCommand::List(args) => args.quiet(),
@@ -116,6 +120,7 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Shell(args) => shell::run(args, ctx).await,
         SandboxCommand::Push(args) => push::run(args, ctx).await,
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
+        SandboxCommand::Sync(args) => sync::run(args, ctx).await,
         SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,
         SandboxCommand::Network(args) => network::run(args, ctx).await,
         SandboxCommand::Devices(args) => devices::run(args, ctx).await,
