@@ -80,7 +80,9 @@ async fn what_must_not_be_synced_is_refused_before_anything_is_asked() {
         assert_eq!(answer.code, Some(2), "{local}: {answer:?}");
         assert!(answer.stderr.contains("sync it all the same: --force"), "{local}: {answer:?}");
     }
-    for (local, said) in [("file", "not a directory"), ("gone", "no such file"), ("", "value is required")] {
+    for (local, said) in
+        [("file", "not a directory"), ("gone", "no such file"), ("", "value is required")]
+    {
         let line = ["sandbox", "sync", "demo", "--remote", "/root/w", "--local", local];
         let answer = cli.run(&line);
         assert_eq!(answer.code, Some(if local.is_empty() { 2 } else { 1 }), "{local}: {answer:?}");

@@ -19,6 +19,7 @@ use crate::failure::{Class, Failure};
 use crate::prompt;
 use crate::resolve::{self, Found, Rules};
 use crate::signals::{self, Signals};
+use crate::ssh::user;
 use crate::value;
 
 /// Where the directory in the sandbox is when nothing is typed at the question.
@@ -85,7 +86,7 @@ pub(super) struct SyncArgs {
     identity: Option<PathBuf>,
 
     /// Who logs in, for Mutagen [default: root]
-    #[arg(short, long, value_name = "USER", value_parser = user)]
+    #[arg(short, long, value_name = "USER", value_parser = user::parse)]
     user: Option<String>,
 
     /// Add the SSH key, and download Mutagen, without asking
@@ -108,20 +109,6 @@ enum Mode {
 enum EngineName {
     Mutagen,
     Builtin,
-}
-
-/// `[A-Za-z_][A-Za-z0-9_-]{0,31}`.
-fn user(text: &str) -> Result<String, String> {
-    let mut letters = text.chars();
-    let good = text.len() <= 32
-        && letters.next().is_some_and(|letter| letter.is_ascii_alphabetic() || letter == '_')
-        && letters.all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
-    match good {
-        true => Ok(text.to_owned()),
-        false => Err("a user name has 1 to 32 letters, digits, _ and -, and does not begin \
-                      with a digit or -"
-            .to_owned()),
-    }
 }
 
 /// What is to be synced, checked.
@@ -201,7 +188,7 @@ async fn prepare(args: &SyncArgs, ctx: &Context) -> Result<Option<Job>, Failure>
                 .hint("for example: createos sandbox sync my-box --local . --remote /root/work"));
         }
     }
-    let user = args.user.clone().unwrap_or_else(|| "root".to_owned());
+    let user = args.user.clone().unwrap_or_else(|| user::DEFAULT.to_owned());
     // What was given is checked before anything is asked or looked up.
     let home = ctx.paths.home();
     let given_local =
