@@ -68,6 +68,14 @@ fn a_command_runs_where_the_files_are_and_nothing_stays() {
 
     let failed = offload(&home, &[], &["sh", "run.sh", "7"]);
     assert_eq!((failed.code, failed.stdout.as_str()), (Some(7), "out\n"), "{failed:?}");
+    // As much as is kept of what nobody hears, many times over.
+    let long = offload(&home, &[], &["for i in 1 2 3 4 5 6; do seq 100000; sleep 0.3; done"]);
+    assert!(
+        long.stdout.starts_with("1\n2\n") && !long.stderr.contains("missing"),
+        "{}",
+        long.stderr
+    );
+    assert_eq!(long.stdout.lines().count(), 600_000);
     let killed = offload(&home, &[], &["kill -9 $$"]);
     assert_eq!(killed.code, Some(137), "{killed:?}");
     assert_eq!(there(&home), [""; 0]);
@@ -241,9 +249,8 @@ async fn sticky(delay: Duration) -> MockServer {
                          "output": {"oldest_seq": 0, "newest_seq": 0, "bytes": 0}});
     let spawn = Mock::given(method("POST")).and(path(format!("{root}/processes")));
     spawn.respond_with(success(process)).mount(&server).await;
-    let close =
-        Mock::given(method("POST")).and(path(format!("{root}/processes/proc_1/stdin/close")));
-    close.respond_with(success(json!({"ok": true}))).mount(&server).await;
+    let input = Mock::given(method("POST")).and(path(format!("{root}/processes/proc_1/input")));
+    input.respond_with(success(json!({"input_seq": 1}))).mount(&server).await;
     let output = base64::engine::general_purpose::STANDARD.encode("done\n");
     let frames = format!(
         "{{\"type\":\"data\",\"seq\":1,\"stream\":\"stdout\",\"data_base64\":\"{output}\"}}\n\

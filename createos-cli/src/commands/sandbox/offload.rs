@@ -73,20 +73,18 @@ pub(super) async fn run(args: OffloadArgs, ctx: &Context) -> Result<Exit, Failur
         return Err(Failure::usage("which command? write it behind --"));
     }
     let tree = job::select(ctx, &args.dir, &args.sandbox).await?;
-    job::check(&args.sandbox, ctx);
+    job::say_if_open(&args.sandbox, ctx);
     let boxes = Boxes::default();
     let work = work(ctx, &boxes, &args, &tree, &line);
     let (ended, left) = job::guarded(ctx, &boxes, work).await;
     let teardown_failure = left.first().map(job::Left::text);
-    for left in &left {
-        ctx.out.warn(&format!("{}\n  {}", left.text(), left.remedy()));
-    }
+    left.iter().for_each(|left| left.warn(ctx));
     let ran = ended?;
     if ctx.out.is_json() {
         ctx.out.document(&json!({
             "sandbox": ran.sandbox.id().as_str(),
             "command": line,
-            "exit_code": exit_code(&ran.exit),
+            "exit_code": ran.exit.code(),
             "duration_ms": ran.millis,
             "teardown_failure": teardown_failure,
             "kept": ran.kept,
@@ -98,10 +96,6 @@ pub(super) async fn run(args: OffloadArgs, ctx: &Context) -> Result<Exit, Failur
         0 => Exit::Success,
         code => Exit::Code(code),
     })
-}
-
-fn exit_code(exit: &ProcessExit) -> Option<i32> {
-    exit.code()
 }
 
 async fn work(

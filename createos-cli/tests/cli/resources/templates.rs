@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -134,7 +133,6 @@ fn remove(home: &Home) {
     assert!(removed.stdout.contains("removed tools (tpl"), "{removed:?}");
     assert!(removed.stderr.contains("no template called \"none\""), "{removed:?}");
     assert!(removed.stderr.contains("paused ones can still be resumed"), "{removed:?}");
-    std::thread::sleep(Duration::from_millis(10));
     assert_eq!(super::sh(home, "user", "cat /root/made"), "made\n");
     let document = home.json(&["sandbox", "template", "delete", "piped", "-y"]);
     assert_eq!(

@@ -20,7 +20,11 @@ pub(super) fn read(disk: Option<&str>, path: Option<&str>) -> Result<Place, Fail
             Some((disk, path)) => (filled(Some(disk)), Some(path.trim().to_owned())),
             None => (Some(disk), None),
         },
-        // `detach <sandbox> <disk> <disk>:/path` is not meant to be understood.
+        // The disk once more, as in `detach <sandbox> <disk> <disk>:/path`.
+        (Some(disk), Some(path)) => match path.strip_prefix(&format!("{disk}:")) {
+            Some(rest) => (Some(disk), Some(rest.to_owned())),
+            None => (Some(disk), Some(path)),
+        },
         parts => parts,
     };
     if disk.as_deref().is_none_or(|disk| disk.contains(':')) && path.is_some() {
@@ -52,6 +56,7 @@ mod tests {
     fn both_forms_are_read() {
         assert_eq!(read(Some("d:/mnt/a"), None).unwrap(), place("d", Some("/mnt/a")));
         assert_eq!(read(Some("d"), Some("/mnt/a:b/")).unwrap(), place("d", Some("/mnt/a:b")));
+        assert_eq!(read(Some("d"), Some("d:/mnt/a")).unwrap(), place("d", Some("/mnt/a")));
         assert_eq!(read(Some("d"), None).unwrap(), place("d", None));
         assert_eq!(read(None, None).unwrap(), Place::default());
     }
@@ -64,6 +69,7 @@ mod tests {
             ("d:mnt", None),
             ("d", Some("mnt")),
             ("d:/a", Some("/b")),
+            ("d", Some("e:/a")),
         ];
         for (disk, path) in lines {
             assert!(read(Some(disk), path).is_err(), "{disk} {path:?}");

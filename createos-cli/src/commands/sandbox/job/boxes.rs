@@ -26,18 +26,19 @@ pub(in crate::commands::sandbox) struct Boxes {
 
 /// A sandbox that could not be destroyed.
 pub(in crate::commands::sandbox) struct Left {
-    pub(in crate::commands::sandbox) id: SandboxId,
+    id: SandboxId,
     why: String,
 }
 
 impl Left {
-    /// What it means, and what to do.
+    /// What it means.
     pub(in crate::commands::sandbox) fn text(&self) -> String {
         format!("{} could not be destroyed and still costs money: {}", self.id, self.why)
     }
 
-    pub(in crate::commands::sandbox) fn remedy(&self) -> String {
-        format!("createos sandbox rm {} --force", self.id)
+    /// Says it, and what to do.
+    pub(in crate::commands::sandbox) fn warn(&self, ctx: &Context) {
+        ctx.out.warn(&format!("{}\n  createos sandbox rm {} --force", self.text(), self.id));
     }
 }
 

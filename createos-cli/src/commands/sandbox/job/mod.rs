@@ -14,7 +14,7 @@ use crate::value::duration::{self, AutoPause};
 use crate::value::env_pair::{self, EnvPair};
 
 pub(super) use boxes::{Boxes, Left, guarded};
-pub(super) use prepare::{check, create, select, upload};
+pub(super) use prepare::{create, say_if_open, select, upload};
 pub(super) use program::{Program, Sink};
 
 /// Where the files are and the commands run.

@@ -42,8 +42,8 @@ pub(in crate::commands::sandbox) async fn select(
     Ok(tree)
 }
 
-/// Refused the same whatever the server says, so before anything is made.
-pub(in crate::commands::sandbox) fn check(args: &BoxArgs, ctx: &Context) {
+/// Says once that nothing outside is closed to it.
+pub(in crate::commands::sandbox) fn say_if_open(args: &BoxArgs, ctx: &Context) {
     if args.egress.is_empty() {
         ctx.out.note("the sandbox may reach everything outside; --egress allows some hosts only");
     }

@@ -15,6 +15,10 @@ use crate::output::Payload;
 use crate::resolve::Found;
 use crate::value::duration;
 
+/// Begins when somebody listens: only so much output is kept, and a fast program could have
+/// lost its first lines by then. A program that reads its input finds the end.
+const WHEN_HEARD: &str = "read -r go && exec bash -lc \"$1\" </dev/null";
+
 /// A command line and where it runs.
 pub(in crate::commands::sandbox) struct Program<'a> {
     pub(in crate::commands::sandbox) ctx: &'a Context,
@@ -71,18 +75,15 @@ impl Program<'_> {
 
     async fn to_the_end(&self, sink: &mut Sink) -> Result<ProcessExit, Failure> {
         let explain = |error| self.found.explain(error);
+        let spawn = self.sandbox.spawn("sh").args(["-c", WHEN_HEARD, "sh"]);
         let spawn = match self.ours {
-            true => self.sandbox.spawn("bash").args(["-lc", self.line]).cwd(WORK),
+            true => spawn.arg(self.line).cwd(WORK),
             // A sandbox of the user's may have no such directory.
-            false => {
-                let line = format!("if [ -d {WORK} ]; then cd {WORK}; fi\n{}", self.line);
-                self.sandbox.spawn("bash").args(["-lc".to_owned(), line])
-            }
+            false => spawn.arg(format!("if [ -d {WORK} ]; then cd {WORK}; fi\n{}", self.line)),
         };
         let process = spawn.await.map_err(explain)?;
-        // A program that reads finds the end; one that has ended already needs none.
-        let _ = process.close_stdin().await;
         let mut events = process.attach().await.map_err(explain)?;
+        process.input("go\n").await.map_err(explain)?;
         while let Some(event) = events.next().await {
             match event.map_err(explain)? {
                 ProcessEvent::Output { stream, bytes, .. } => sink.write(&stream, &bytes).await?,

@@ -18,7 +18,7 @@ pub(super) async fn make(
     args: &MatrixArgs,
     tree: &LocalTree,
 ) -> Result<Golden, Failure> {
-    job::check(&args.sandbox, ctx);
+    job::say_if_open(&args.sandbox, ctx);
     let (sandbox, found) = job::create(ctx, boxes, &args.sandbox, "matrix").await?;
     job::upload(ctx, &sandbox, &found, tree).await?;
     if let Some(line) = &args.prepare {

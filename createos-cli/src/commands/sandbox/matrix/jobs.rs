@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use createos_sdk::{Sandbox, SandboxId};
 use tokio::fs::File;
 
-use super::{Golden, MatrixArgs, left_text};
+use super::{Golden, MatrixArgs};
 use crate::commands::ending;
 use crate::commands::sandbox::job::{Boxes, Program, Sink};
 use crate::context::Context;
@@ -108,7 +108,7 @@ pub(super) async fn run(
             let ran = on_clone(ctx, args, golden, job, &clone, &mut outcome).await;
             outcome.error = ran.err().map(|failure| failure.message().to_owned());
             if let Err(left) = boxes.end(&clone).await {
-                ctx.out.warn(&left_text(&left));
+                left.warn(ctx);
                 outcome.left = Some(left.text());
             }
         }

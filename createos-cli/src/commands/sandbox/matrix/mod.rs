@@ -30,7 +30,7 @@ Examples:
   createos sandbox matrix . --prepare 'npm ci' --job 'npm test' \\
       --job 'npm run lint'
   createos sandbox matrix . --jobs-file jobs.txt --concurrency 4 --logs logs
-  createos sandbox matrix --from my-box --job 'seed=1 ./run' --job 'seed=2 ./run'")]
+  createos sandbox matrix --from my-box --job './run 1' --job './run 2'")]
 pub(super) struct MatrixArgs {
     /// The directory to send
     #[arg(value_name = "DIR", required_unless_present = "from", conflicts_with = "from")]
@@ -90,9 +90,7 @@ pub(super) async fn run(args: MatrixArgs, ctx: &Context) -> Result<Exit, Failure
     let boxes = Boxes::default();
     let work = work(ctx, &boxes, &args, tree.as_ref(), &jobs);
     let (ended, left) = job::guarded(ctx, &boxes, work).await;
-    for left in &left {
-        ctx.out.warn(&format!("{}\n  {}", left.text(), left.remedy()));
-    }
+    left.iter().for_each(|left| left.warn(ctx));
     let (golden, outcomes) = ended?;
     report::report(ctx, &golden, &jobs, &outcomes, &left)
 }
@@ -122,9 +120,4 @@ async fn work(
     let outcomes: Vec<Outcome> =
         stream::iter(runs).buffered(args.concurrency.get()).collect().await;
     Ok((golden, outcomes))
-}
-
-/// Clones that are still there.
-fn left_text(left: &Left) -> String {
-    format!("{}\n  {}", left.text(), left.remedy())
 }
