@@ -188,3 +188,66 @@ async fn members_of_two_networks_answer_on_either() {
     assert!([at, there].contains(&seen_by(&web, own).await));
     engine.shutdown().await;
 }
+
+/// Answers each connection with the digest of what it was sent.
+const DIGEST: &str = "import hashlib, socket, sys\n\
+    s = socket.create_server((sys.argv[1] if len(sys.argv) > 1 else '0.0.0.0', 8100))\n\
+    open('/tmp/digest-ready', 'w').close(); print('ready', flush=True)\n\
+    while True:\n\
+    \tc, a = s.accept(); h = hashlib.sha256(); b = c.recv(1 << 20)\n\
+    \twhile b: h.update(b); b = c.recv(1 << 20)\n\
+    \tc.sendall(h.hexdigest().encode()); c.close()";
+
+/// Sends 64 MiB and prints how many megabits a second that were, if they arrived whole.
+const SEND: &str = "import hashlib, os, socket, sys, time\n\
+    data = os.urandom(1 << 20); s = socket.create_connection((sys.argv[1], 8100), 60)\n\
+    began = time.monotonic(); h = hashlib.sha256()\n\
+    for _ in range(64): s.sendall(data); h.update(data)\n\
+    s.shutdown(socket.SHUT_WR); got = s.recv(64).decode()\n\
+    assert got == h.hexdigest(), got\n\
+    print(int((64 << 23) / (time.monotonic() - began) / 1e6), end='')";
+
+/// Both ways; and over the same cable without the tunnel, to compare with.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_transfers_arrive_whole() {
+    let laptop = Laptop::new();
+    let near = laptop.near();
+    // A device is told to come to where it asked, of all the places where the engine listens.
+    let listen = (std::net::Ipv4Addr::UNSPECIFIED, 0).into();
+    let builder = Engine::builder().ephemeral().listen(listen).allow_host(near.to_string());
+    let engine = builder.start().await.expect("the engine starts");
+    let url = format!("http://{near}:{}", engine.local_addr().port());
+    let client = Client::builder().base_url(url).api_key(engine.api_key());
+    let client = client.allow_insecure_http(true).build().expect("a client");
+    let mesh = client.create_network("mesh").await.expect("a network");
+    let web = client.create_sandbox("s-2vcpu-2gb").network(mesh.id().clone());
+    let web = web.await.expect("a member");
+    web.files().write("/root/digest.py", DIGEST.to_owned()).await.expect("write");
+    sh(&web, "nohup python3 /root/digest.py >/dev/null 2>&1 </dev/null &").await;
+    createos_tests::until(&web, "test -e /tmp/digest-ready && echo yes", "yes\n").await;
+    let at = address(&web, &mesh).await;
+    let device = register(&client, &laptop, &mesh).await;
+    let config = device.open_session().await.expect("a session").client_config;
+    assert!(config.contains(&format!("\nEndpoint = {near}:")), "{config}");
+    laptop.up(&config);
+
+    let rate = |text: String| text.parse::<u32>().unwrap_or_else(|_| panic!("{text}"));
+    let up = rate(laptop.python(SEND, &[&at]));
+    laptop.serve(DIGEST);
+    let down = rate(members::python(&web, SEND, &["100.64.0.2"]).await);
+    let mut server = std::process::Command::new("python3");
+    let server = server.args(["-c", DIGEST, &near.to_string()]);
+    let mut server = server.stdout(std::process::Stdio::piped()).spawn().expect("python3");
+    let ready = &mut [0; 5];
+    std::io::Read::read_exact(server.stdout.as_mut().expect("its output"), ready).expect("ready");
+    let bare = rate(laptop.python(SEND, &[&near.to_string()]));
+    server.kill().expect("kill");
+    server.wait().expect("its end");
+    let share = |part: u32| f64::from(part) / f64::from(bare) * 100.0;
+    eprintln!(
+        "to a member {up} Mbit/s ({:.0} % of the bare cable's {bare}), from it {down} ({:.0} %)",
+        share(up),
+        share(down)
+    );
+    engine.shutdown().await;
+}
