@@ -17,6 +17,7 @@ async fn main() -> Outcome<()> {
     println!("| what | result |\n|---|---|");
     pauses(&server).await?;
     forks(&server).await?;
+    templates(&server).await?;
     churn(&server).await?;
     server.end()
 }
@@ -76,6 +77,36 @@ async fn forks(server: &Server) -> Outcome<()> {
     let began = Instant::now();
     std::fs::copy(from, to)?;
     row("a plain copy of a file of 1 GiB", &millis(began.elapsed()));
+    Ok(())
+}
+
+/// Sandboxes of a template beside those of this machine's own system, in turn.
+async fn templates(server: &Server) -> Outcome<()> {
+    let client = server.client()?;
+    let began = Instant::now();
+    let dockerfile = "FROM nodeops/sandbox:debian\nRUN echo built >/root/f\n";
+    let template = client.create_template("bench", dockerfile).await?;
+    template.wait_until_ready().await?;
+    row("a template of one command, built", &millis(began.elapsed()));
+    let (mut own, mut built) = (vec![], vec![]);
+    for _ in 0..30 {
+        for (rootfs, times) in [("devbox:1", &mut own), ("bench", &mut built)] {
+            let began = Instant::now();
+            let sandbox = client.create_sandbox(SHAPE).rootfs(rootfs).await?;
+            times.push(began.elapsed());
+            sandbox.destroy().await?;
+            sandbox.wait_until(SandboxStatus::Destroyed).await?;
+        }
+    }
+    let middle = |times: &[Duration]| {
+        let mut times = times.to_vec();
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    };
+    let ratio = middle(&built) / middle(&own);
+    row("create from a template, 30", &format!("{}; {ratio:.2} of the next row", spread(built)));
+    row("create from devbox:1, 30", &spread(own));
+    template.delete().await?;
     Ok(())
 }
 

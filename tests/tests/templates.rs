@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use createos_local::{BuildLimits, Engine};
 use createos_sdk::template::{BuildEvent, Template};
-use createos_sdk::wire::TemplateStatus;
+use createos_sdk::wire::{SandboxStatus, TemplateStatus};
 use createos_sdk::{Client, ErrorKind, Sandbox};
 use createos_tests::{EngineProcess, Fixture, sh};
 use futures::TryStreamExt as _;
@@ -184,6 +184,40 @@ async fn builds_that_go_wrong_fail_with_a_log_and_leave_nothing() {
     assert_eq!(std::fs::read_dir(sandboxes).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(engine.data_dir().join("layers")).unwrap().count(), 1, "daemon's");
     engine.shutdown().await;
+}
+
+/// Images of layers that are open.
+fn open_layers(data_dir: &std::path::Path) -> Vec<String> {
+    let layers = data_dir.canonicalize().unwrap().join("layers");
+    let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let files = devices
+        .filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok());
+    files.filter(|file| file.starts_with(layers.to_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn layers_stay_open_for_the_next_sandbox_until_they_are_removed() {
+    let fixture = Fixture::start().await;
+    let client = &fixture.client;
+    let template = build(client, "t", "RUN echo built >/root/f").await;
+    let size = "df -m / | tail -n 1 | tr -s ' ' | cut -d' ' -f2";
+    let plain = fixture.sandbox().await;
+    let plain_size = sh(&plain, size).await;
+    for _ in 0..2 {
+        let sandbox = sandbox_of(client, "t").await;
+        assert_eq!(sh(&sandbox, "cat /root/f").await, "built\n");
+        assert_eq!(sh(&sandbox, size).await, plain_size, "what is built is not charged");
+        sandbox.destroy().await.unwrap();
+        sandbox.wait_until(SandboxStatus::Destroyed).await.unwrap();
+        assert_eq!(open_layers(fixture.engine.data_dir()).len(), 1);
+    }
+    template.delete().await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !open_layers(fixture.engine.data_dir()).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", open_layers(fixture.engine.data_dir()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    fixture.end().await;
 }
 
 #[tokio::test]
