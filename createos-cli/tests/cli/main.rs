@@ -5,6 +5,7 @@
 mod completion;
 mod devices;
 mod engine;
+mod exec;
 mod images;
 mod life;
 mod look;
