@@ -86,6 +86,9 @@ on_terminal() {
     TERM=xterm script -qefc "stty rows 40 cols 100; $line" "$log" <"$keys" >/dev/null 2>"$err" &
     local child=$!
     shift
+    # The first line is of script itself, and holds the command.
+    eventually grep -q . "$log"
+    from=$(head -n 1 "$log" | wc -c)
     while (($#)); do
         eventually appears "$from" "$1" "$child"
         from=$(stat -c %s "$log")
@@ -101,12 +104,21 @@ on_terminal() {
     wait $child 2>/dev/null
     code=$?
     exec 8>&-
-    tr -d '\r' <"$log" >"$out"
+    sed -e '1d' -e 's/\r$//' -e '/^Script done on /d' "$log" >"$out"
     if ((code == 0)); then pass; else fail "$line"; fi
 }
 appears() { # also ends when the command has
     tail -c "+$(($1 + 1))" "$log" | tr -d '\r' | sed 's/\x1b\[[0-9;?]*[A-Za-z]//g' | grep -qF -- "$2" ||
         ! kill -0 "$3" 2>/dev/null
+}
+
+# An object of the bucket, read past the wall of the S3 server.
+object() {
+    env -u AWS_CA_BUNDLE AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=us-east-1 \
+        "$python" -c 'import boto3, sys
+client = boto3.client("s3", endpoint_url=sys.argv[1])
+print(client.get_object(Bucket="my-bucket", Key=sys.argv[2])["Body"].read().decode(), end="")' \
+        "http://127.0.0.1:$(cut -d' ' -f2 "$work/s3.out")" "$1"
 }
 
 # Starts a line that runs until Ctrl+C.
@@ -157,7 +169,7 @@ export CREATEOS_SANDBOX_URL=$engine
 
 # --- Quick start -----------------------------------------------------------------------------
 
-on_terminal 'createos login' 'API key' '\x1b[B\x1b[B\r' 'key' "$key\r"
+on_terminal 'createos login' 'API key' "$key\r"
 check 'the key is stored' says "$key" cat "$HOME/.createos/.token"
 check 'it signs in' eval 'createos whoami >/dev/null'
 seed 'createos sandbox shapes'
@@ -348,7 +360,7 @@ check 'it is there' says my-disk jq -r '.[].name' "$out"
 seed 'createos sandbox disk attach my-box my-disk:/mnt/data'
 check 'it holds files' eval \
     'createos sandbox exec my-box -- sh -c "echo stored >/mnt/data/file && cat /mnt/data/file" | grep -q stored'
-check 'they are objects' says stored curl -sf "http://127.0.0.1:$(cut -d' ' -f2 "$work/s3.out")/my-bucket/file"
+check 'they are objects' says stored object file
 on_terminal 'createos sandbox disk detach my-box my-disk' '?' 'y\r'
 check 'it is not mounted' says '[]' eval 'json sandbox get my-box | jq -c ".disks // []"'
 on_terminal 'createos sandbox disk rm my-disk' '?' 'y\r'
