@@ -15,6 +15,7 @@ mod offload;
 mod prompts;
 mod refusals;
 mod resources;
+mod seed;
 mod shell;
 mod sign_in;
 mod ssh;
