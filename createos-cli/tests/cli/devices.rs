@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -14,17 +15,21 @@ use crate::support::terminal::Terminal;
 use crate::support::{Answer, signal, wait_until};
 
 /// A network that nobody else is in. It ends with its last process.
-struct Net(Child);
+struct Net(Child, #[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
+
+/// Tunnels in user space have one name each on a machine, whatever network they are in.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Net {
     fn new() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let hold = "ip link set lo up && echo ready && exec sleep 100000";
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", hold]).stdout(Stdio::piped());
         let mut child = command.spawn().expect("unshare");
         let ready = child.stdout.as_mut().expect("its output").read_exact(&mut [0; 6]);
         ready.expect("a network of its own (this needs root)");
-        Self(child)
+        Self(child, turn)
     }
 
     fn home(&self) -> Home {
@@ -281,6 +286,7 @@ fn a_session_that_cannot_be_renewed_is_taken_down() {
     assert!(ended.stderr.contains("was not renewed"), "{ended:?}");
     assert!(!net.has_tunnel());
     assert!(asked.contains("DELETE /v1/devices/dev-1/sessions/ses-1"), "{asked}");
+    drop(net);
 
     let (ended, asked, net, _home) = with_plane(CONFIG, 404);
     assert_eq!(ended.code, Some(1), "{ended:?}");
