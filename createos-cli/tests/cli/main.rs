@@ -2,6 +2,7 @@
 //! against a scripted control plane, and on a real pseudo-terminal.
 #![cfg(target_os = "linux")]
 
+mod compat;
 mod completion;
 mod devices;
 mod engine;
