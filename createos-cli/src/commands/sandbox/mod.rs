@@ -18,11 +18,13 @@ mod matrix;
 mod network;
 mod offload;
 mod pause;
+mod process;
 mod pull;
 mod push;
 mod resume;
 mod rm;
 mod rootfs;
+mod self_signal;
 mod shapes;
 mod shell;
 mod sync;
@@ -65,10 +67,13 @@ enum SandboxCommand {
     Rm(rm::RmArgs),
     Exec(exec::ExecArgs),
     Shell(shell::ShellArgs),
+    Process(process::ProcessArgs),
     Push(push::PushArgs),
     Pull(pull::PullArgs),
     Sync(sync::SyncArgs),
     Tunnel(tunnel::TunnelArgs),
+    #[command(name = "self")]
+    SelfSignal(self_signal::SelfArgs),
     Network(network::NetworkArgs),
     Devices(devices::DevicesArgs),
     Firewall(firewall::FirewallArgs),
@@ -91,6 +96,7 @@ impl SandboxArgs {
     pub(super) fn writes_payload(&self) -> bool {
         match &self.command {
             SandboxCommand::Exec(_) | SandboxCommand::Offload(_) | SandboxCommand::Shell(_) => true,
+            SandboxCommand::Process(args) => args.writes_payload(),
             // Text alone, so JSON that nobody asked for is no mistake.
             SandboxCommand::Sync(_) => true,
             SandboxCommand::Pull(args) => args.to_stdout(),
@@ -118,10 +124,12 @@ pub(super) async fn run(args: SandboxArgs, ctx: &Context) -> Result<Exit, Failur
         SandboxCommand::Rm(args) => rm::run(args, ctx).await,
         SandboxCommand::Exec(args) => exec::run(args, ctx).await,
         SandboxCommand::Shell(args) => shell::run(args, ctx).await,
+        SandboxCommand::Process(args) => process::run(args, ctx).await,
         SandboxCommand::Push(args) => push::run(args, ctx).await,
         SandboxCommand::Pull(args) => pull::run(args, ctx).await,
         SandboxCommand::Sync(args) => sync::run(args, ctx).await,
         SandboxCommand::Tunnel(args) => tunnel::run(args, ctx).await,
+        SandboxCommand::SelfSignal(args) => self_signal::run(args, ctx).await,
         SandboxCommand::Network(args) => network::run(args, ctx).await,
         SandboxCommand::Devices(args) => devices::run(args, ctx).await,
         SandboxCommand::Firewall(args) => firewall::run(args, ctx).await,
