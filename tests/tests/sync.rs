@@ -2,6 +2,8 @@
 
 #[path = "sync/basics.rs"]
 mod basics;
+#[path = "sync/faults.rs"]
+mod faults;
 #[path = "sync/model.rs"]
 mod model;
 #[path = "sync/support.rs"]

@@ -59,7 +59,7 @@ impl Paths {
     }
 
     /// `~/.config/createos`.
-    fn config(&self) -> Result<&Path, Failure> {
+    pub(crate) fn config(&self) -> Result<&Path, Failure> {
         self.config.as_deref().ok_or_else(no_home)
     }
 }

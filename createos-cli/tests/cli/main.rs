@@ -12,6 +12,7 @@ mod life;
 mod look;
 mod manual;
 mod matrix;
+mod mutagen;
 mod offload;
 mod process;
 mod prompts;

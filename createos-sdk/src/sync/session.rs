@@ -265,8 +265,8 @@ impl Driver {
     /// What goes on after a failure; an error when nothing does.
     async fn failed(&mut self, error: Error) -> Result<()> {
         use ErrorKind::{
-            CommandFailed, Conflict, Connection, NotFound, Protocol, RateLimited, Server,
-            StreamLost, Timeout, Unavailable,
+            CommandFailed, Conflict, Connection, InvalidArgument, NotFound, Protocol, RateLimited,
+            Server, StreamLost, Timeout, Unavailable,
         };
         let by_server = error.status().is_some();
         match error.kind() {
@@ -275,6 +275,8 @@ impl Driver {
                 Some(ended) => Err(ended),
                 None => self.trouble(error).await,
             },
+            // A disk that is full, for some servers.
+            InvalidArgument if by_server => self.trouble(error).await,
             NotFound if by_server => Err(self.ended(&error).await.unwrap_or(error)),
             RateLimited | Unavailable | Server | CommandFailed | Protocol => {
                 match self.ended(&error).await {

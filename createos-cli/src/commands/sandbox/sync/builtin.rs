@@ -40,10 +40,7 @@ pub(super) async fn run(
     };
     // A link in the sandbox could lead to what is refused by name.
     if let Some(why) = remote_path::refusal(session.remote_path(), &job.user) {
-        let (given, real) = (&job.remote, session.remote_path());
-        return Err(Failure::usage(format!(
-            "{given} in the sandbox is not synced (it leads to {real}): {why}"
-        )));
+        return Err(super::leads_elsewhere(&job.remote, session.remote_path(), why));
     }
     if !job.quiet {
         ctx.out.text(format!("syncing {} (built-in engine)", job.ends()))?;

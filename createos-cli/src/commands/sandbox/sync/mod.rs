@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod builtin;
 mod local_path;
+mod mutagen;
 mod remote_path;
 mod report;
 
@@ -24,6 +25,8 @@ use crate::value;
 
 /// Where the directory in the sandbox is when nothing is typed at the question.
 const USUAL_REMOTE: &str = "/root/sync";
+/// How long to wait for an SSH server unless told otherwise.
+const SSHD_WAIT: Duration = Duration::from_secs(5);
 
 /// Keep a directory here and one in a sandbox the same
 ///
@@ -157,11 +160,30 @@ pub(super) async fn run(args: SyncArgs, ctx: &Context) -> Result<Exit, Failure> 
         signals.exit_code().await;
         signals::insist();
     };
-    match args.engine {
-        Some(EngineName::Mutagen) => Err(Failure::local("there is no Mutagen on this machine")
-            .hint("use the engine that is built in: --engine builtin")),
-        _ => built_in(&job, ctx, stopped).await,
+    let binary = match args.engine {
+        Some(EngineName::Builtin) => None,
+        Some(EngineName::Mutagen) => match mutagen::find(&ctx.paths) {
+            Some(binary) => Some(binary),
+            None => Some(mutagen::obtain(ctx, args.yes).await?),
+        },
+        None => mutagen::find(&ctx.paths),
+    };
+    match binary {
+        None => built_in(&job, ctx, stopped).await,
+        Some(binary) => {
+            let login = mutagen::Login {
+                identity: args.identity.as_deref(),
+                yes: args.yes,
+                sshd_wait: args.sshd_wait.unwrap_or(SSHD_WAIT),
+            };
+            mutagen::run(&job, ctx, binary, login, stopped).await
+        }
     }
+}
+
+/// The refusal of a path that is another one behind its links.
+fn leads_elsewhere(given: &str, real: &str, why: &str) -> Failure {
+    Failure::usage(format!("{given} in the sandbox is not synced (it leads to {real}): {why}"))
 }
 
 #[cfg(unix)]
