@@ -122,8 +122,7 @@ async fn a_full_disk_on_either_side_is_told_and_got_over() {
     pair.write("small", "s");
     pair.write("big", vec![1u8; 20 << 20]);
     sandbox.command("mkdir").arg(&pair.remote).await.expect("mkdir");
-    pair.sh("dd if=/dev/zero of=/root/filler bs=1M 2>/dev/null; rm -f x; echo old > kept; sync")
-        .await;
+    pair.sh("echo old > kept; dd if=/dev/zero of=/root/filler bs=1M 2>/dev/null; sync").await;
     let mut sync = sandbox.sync(pair.dir.path(), &pair.remote).await.expect("a sync");
     let events = until(&mut sync, "a problem", async || true).await;
     let told = |event: &SyncEvent| matches!(event, SyncEvent::Problem { .. });
