@@ -60,11 +60,12 @@ fn ended(error: &clap::Error, line: &[OsString]) -> Ended {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     let text = match error.kind() {
         DisplayVersion => Some(error.render()),
-        DisplayHelp if !line.iter().any(|word| word == "--help") => {
-            let words = line.iter().take_while(|word| *word != "-h");
-            Some(help::short(&command_at(words.map(|word| word.to_string_lossy()))))
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand => {
+            let short = error.kind() == DisplayHelp && !line.iter().any(|word| word == "--help");
+            let words = line.iter().take_while(|word| *word != "-h" && *word != "--help");
+            let command = command_at(words.map(|word| word.to_string_lossy()));
+            Some(if short { help::short(&command) } else { help::long(&command) })
         }
-        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand => Some(error.render()),
         _ => None,
     };
     if let Some(text) = text {

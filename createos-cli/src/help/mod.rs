@@ -30,6 +30,20 @@ fn dress_at(command: Command, path: &str) -> Command {
     })
 }
 
+/// What `--help` prints: everything, in the close form that clap keeps for `-h`.
+pub(crate) fn long(command: &Command) -> clap::builder::StyledStr {
+    let about = command.get_long_about().or(command.get_about()).cloned();
+    let mut full =
+        command.clone().about(about.unwrap_or_default()).long_about(None).mut_args(|arg| match arg
+            .get_long_help()
+            .cloned()
+        {
+            Some(help) => arg.help(help).long_help(None),
+            None => arg,
+        });
+    full.render_help()
+}
+
 /// What `-h` prints: how the command is called, without examples and what is
 /// the same everywhere.
 pub(crate) fn short(command: &Command) -> clap::builder::StyledStr {

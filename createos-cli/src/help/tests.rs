@@ -24,17 +24,8 @@ fn commands() -> Vec<(String, Command)> {
 }
 
 /// What `--help` prints on a terminal of this width.
-fn at(width: usize, path: &str) -> String {
-    let words = ["createos"].into_iter().chain(path.split_whitespace()).chain(["--help"]);
-    let root = cli::definition().term_width(width).mut_subcommands(|inner| narrow(inner, width));
-    let error = root.try_get_matches_from(words).expect_err("help");
-    assert_eq!(error.kind(), ErrorKind::DisplayHelp);
-    error.to_string()
-}
-
-/// The width is not inherited.
-fn narrow(command: Command, width: usize) -> Command {
-    command.term_width(width).mut_subcommands(|inner| narrow(inner, width))
+fn at(width: usize, command: &Command) -> String {
+    long(&command.clone().term_width(width)).to_string()
 }
 
 /// The lines of the examples.
@@ -87,7 +78,7 @@ fn every_example_is_a_line_that_is_understood() {
 fn help_fits_the_terminal() {
     let mut wrong = Vec::new();
     for (path, command) in commands() {
-        let text = at(80, &path);
+        let text = at(80, &command);
         let long = text.lines().filter(|line| console::measure_text_width(line) > 80);
         wrong.extend(long.map(|line| format!("{path} at 80: {line}")));
         // Examples stand as they are; everything else folds.
@@ -97,7 +88,7 @@ fn help_fits_the_terminal() {
             .map(|text| text.ansi().to_string().leak() as &str)
             .flat_map(str::lines)
             .collect();
-        let text = at(60, &path);
+        let text = at(60, &command);
         let long = text.lines().filter(|line| console::measure_text_width(line) > 60);
         let long = long.filter(|line| !fixed.contains(line) && !line.starts_with("Usage:"));
         wrong.extend(long.map(|line| format!("{path} at 60: {line}")));
@@ -133,9 +124,41 @@ fn related_commands_exist() {
 #[test]
 fn short_help_is_short() {
     for (path, command) in commands() {
-        let (short, long) = (short(&command).to_string(), at(80, &path));
+        let (short, long) = (short(&command).to_string(), at(80, &command));
         assert!(short.lines().count() < long.lines().count(), "{path}: {short}");
         assert!(!short.contains("Examples:") && !short.contains("--api-key"), "{short}");
         assert!(short.contains(&format!("createos {path}").trim().to_owned()), "{short}");
+    }
+}
+
+/// Where the texts of every command are kept.
+const SNAPSHOTS: &str = "../../tests/snapshots/help";
+
+/// `INSTA_UPDATE=always cargo test -p createos-cli --bin createos snapshots` writes them anew.
+#[test]
+fn snapshots_of_every_help_at_60_80_and_120_columns() {
+    let mut files = Vec::new();
+    for (path, command) in commands() {
+        let name = if path.is_empty() { "createos".to_owned() } else { path.replace(' ', "-") };
+        // Wider terminals show what one of 80 columns does.
+        let text = format!(
+            "-h\n\n{}\n--help at 60 columns\n\n{}\n--help at 80 and 120 columns\n\n{}",
+            short(&command),
+            at(60, &command),
+            at(80, &command)
+        );
+        files.push(format!("{name}.snap"));
+        insta::with_settings!({
+            snapshot_path => SNAPSHOTS,
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, text);
+        });
+    }
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/help");
+    for entry in std::fs::read_dir(kept).expect("snapshots") {
+        let file = entry.expect("a file").file_name().to_string_lossy().into_owned();
+        assert!(files.contains(&file), "{file} is of a command that is no more");
     }
 }
