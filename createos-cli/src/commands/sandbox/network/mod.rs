@@ -20,7 +20,7 @@ use crate::failure::Failure;
 /// Let sandboxes reach each other on private networks
 ///
 /// Sandboxes on one network reach each other by address and by name:
-/// <sandbox>.fc.local, <sandbox>.<network>.fc.local and <id>.fc.local.
+/// SANDBOX.fc.local, SANDBOX.NETWORK.fc.local and ID.fc.local.
 #[derive(Args)]
 #[command(
     visible_alias = "net",
