@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -153,8 +153,7 @@ fn tunnels_are_stopped_with_sigterm() {
     let mut server = home.command(&["sandbox", "exec", &sandbox, "--", "python3", "-c", serve]);
     let server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let _server = Served(server.expect("the program runs"));
-    let local = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let local = local.local_addr().expect("an address").port();
+    let local = free_port();
     let line = format!("createos sandbox tunnel --remote 8000 --local {local} {sandbox}");
     let mut tunnel = home.command(&words(&line));
     let mut tunnel = Served(tunnel.stdout(Stdio::null()).spawn().expect("the program runs"));
@@ -166,6 +165,12 @@ fn tunnels_are_stopped_with_sigterm() {
     });
     terminate(&tunnel.0);
     assert_eq!(tunnel.0.wait().expect("an end").code(), Some(0));
+}
+
+/// A port that nothing listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 fn terminate(child: &Child) {
@@ -244,6 +249,50 @@ fn templates_take_their_file_on_either_side_of_the_name() {
     assert_eq!(read.stdout, b"built\n");
     ok(&home, "createos sandbox template rm one --yes");
     ok(&home, "createos sandbox template rm two --yes");
+}
+
+#[test]
+fn a_directory_is_synced_until_sigterm() {
+    let home = Home::new();
+    let _engine = home.serve();
+    let sandbox = created(&home, "--name box");
+    assert!(ok(&home, "createos sandbox sync --help").contains("--mode"));
+    let here = home.dir.path().join("work");
+    fs::create_dir(&here).expect("a directory");
+    fs::write(here.join("kept"), "here\n").expect("a file");
+    fs::write(here.join("left.log"), "out\n").expect("a file");
+    for (name, content) in [("key", "private"), ("key.pub", "public")] {
+        fs::write(home.dir.path().join(name), content).expect("a file");
+    }
+    let line = format!(
+        "createos sandbox sync --local {} --remote /root/work --yes -i key --mode two-way \
+         --exclude *.log {sandbox}",
+        here.display()
+    );
+    let mut sync = home.command(&words(&line));
+    let sync = sync.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut sync = Served(sync.expect("the program runs"));
+    let inside = |script: &str| {
+        let output = home.run(&["sandbox", "exec", &sandbox, "--", "sh", "-c", script]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    wait_until("the file is inside", || inside("cat /root/work/kept") == "here\n");
+    inside("echo there > /root/work/back");
+    wait_until("the file is here", || {
+        fs::read_to_string(here.join("back")).is_ok_and(|text| text == "there\n")
+    });
+    assert_eq!(inside("ls /root/work"), "back\nkept\n");
+    terminate(&sync.0);
+    assert_eq!(sync.0.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn devices_are_listed() {
+    let home = Home::new();
+    let _engine = home.serve();
+    assert_eq!(document(&home, "createos -o json sandbox devices ls"), json!([]));
+    ok(&home, "createos sandbox devices register --name N");
+    assert_eq!(document(&home, "createos -o json sandbox devices ls")[0]["name"], "N");
 }
 
 /// One of them never looks at a terminal: standard input is closed, and nothing is asked.

@@ -30,7 +30,7 @@ pub(super) struct AttachArgs {
     #[command(flatten)]
     target: ProcessRef,
 
-    /// Print output behind this place only
+    /// Print output behind this place only [default: 0, all of it]
     #[arg(long, value_name = "SEQ", default_value_t = 0, hide_default_value = true)]
     after: u64,
 

@@ -20,11 +20,15 @@ const MOST: u64 = 64 << 20;
 
 /// Write to the standard input, or the terminal, of a process
 #[derive(Args)]
-#[command(before_help = "\
+#[command(
+    // Spelled out, the three ways do not fit the terminal.
+    override_usage = "createos sandbox process input [OPTIONS] [SANDBOX] [PROCESS]",
+    before_help = "\
 Examples:
   createos sandbox process input my-box proc_01k... --text $'make test\\n'
   createos sandbox process input my-box proc_01k... --file answers.txt
-  echo hello | createos sandbox process input my-box proc_01k... --file -")]
+  echo hello | createos sandbox process input my-box proc_01k... --file -"
+)]
 pub(super) struct InputArgs {
     #[command(flatten)]
     target: ProcessRef,

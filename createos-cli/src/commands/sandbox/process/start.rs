@@ -60,7 +60,7 @@ pub(super) struct What {
     #[arg(long, requires = "pty", value_parser = clap::value_parser!(u16).range(1..))]
     cols: Option<u16>,
 
-    /// Print output behind this place only
+    /// Print output behind this place only [default: 0, all of it]
     #[arg(long, value_name = "SEQ", default_value_t = 0, hide_default_value = true)]
     pub(super) after: u64,
 }

@@ -31,7 +31,11 @@ pub(super) fn is_there() -> bool {
 impl Tunnel {
     pub(super) fn new(config: &Secret) -> Result<Self, Failure> {
         let write = || -> io::Result<Self> {
-            let directory = tempfile::Builder::new().prefix("createos-vpn-").tempdir()?;
+            let mut builder = tempfile::Builder::new();
+            builder.prefix("createos-vpn-");
+            #[cfg(unix)]
+            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+            let directory = builder.tempdir()?;
             let path = directory.path().join(format!("{INTERFACE}.conf"));
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
