@@ -90,8 +90,9 @@ impl Pen {
         if self.animated {
             self.appears();
             self.bar.set_style(ProgressStyle::default_spinner());
-            self.bar.enable_steady_tick(TICK);
+            // Drawn at once, so the text comes first.
             self.bar.set_message(text);
+            self.bar.enable_steady_tick(TICK);
         }
     }
 

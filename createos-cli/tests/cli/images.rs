@@ -127,7 +127,8 @@ async fn pull_asks_with_docker_s_account_and_says_what_is_there_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pull_shows_how_far_it_is_and_ctrl_c_leaves_nothing() {
     let home = Home::new();
-    let layer = layer(&home, 3 << 20);
+    // Large enough that every stage is there long enough to be drawn.
+    let layer = layer(&home, 24 << 20);
     let server = registry(&layer, "1").await;
     let host = server.address().to_string();
     sign_in(&home, &host);
