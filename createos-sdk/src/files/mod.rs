@@ -6,6 +6,7 @@ mod excerpt;
 mod guest;
 mod info;
 mod pack;
+pub(crate) mod pieces;
 mod progress;
 mod read;
 mod tree;

@@ -1,63 +1,26 @@
 //! A local directory as an archive, made while it is read.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, stream};
+use bytes::Bytes;
+use futures::Stream;
 use tar::{EntryType, Header};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::DirectorySummary;
-
-/// How much is handed on at a time, and how many of those wait.
-const PIECE: usize = 256 << 10;
-const WAITING: usize = 2;
+use super::pieces::{self, Pieces};
 
 /// The archive of a directory, or of these paths in it, and, once all of it was taken, what is in it.
 pub(super) fn pack(
     root: PathBuf,
     only: Option<Vec<PathBuf>>,
 ) -> (impl Stream<Item = io::Result<Bytes>> + Send, oneshot::Receiver<DirectorySummary>) {
-    let (give, take) = mpsc::channel(WAITING);
-    let (done, summary) = oneshot::channel();
-    let stream = stream::once(async move {
-        tokio::task::spawn_blocking(move || {
-            let out = Pieces { give: give.clone(), buffer: BytesMut::new() };
-            let written = match only {
-                Some(paths) => write_listed(&root, &paths, out),
-                None => write_archive(&root, out),
-            };
-            match written {
-                Ok(packed) => drop(done.send(packed)),
-                Err(error) => drop(give.blocking_send(Err(error))),
-            }
-        });
-        stream::unfold(take, |mut take| async move { Some((take.recv().await?, take)) })
-    });
-    (futures::StreamExt::flatten(stream), summary)
-}
-
-/// Collects what is written into pieces. When nobody takes them any more, writing fails.
-struct Pieces {
-    give: mpsc::Sender<io::Result<Bytes>>,
-    buffer: BytesMut,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = self.buffer.split().freeze();
-        self.give.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+    pieces::written(move |out| match only {
+        Some(paths) => write_listed(&root, &paths, out),
+        None => write_archive(&root, out),
+    })
 }
 
 fn write_archive(root: &Path, out: Pieces) -> io::Result<DirectorySummary> {

@@ -2,25 +2,24 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt, stream};
+use bytes::Bytes;
+use futures::Stream;
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use tar::{EntryType, Header};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::local::{LocalRoot, is_version};
 use super::tree::{Digest, Stat};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::pieces;
 
-const PIECE: usize = 256 << 10;
-const WAITING: usize = 2;
 const BLOCK: u64 = 512;
 
 /// A file for the archive.
@@ -59,19 +58,8 @@ pub(super) async fn pack(root: Arc<LocalRoot>, items: Vec<Item>) -> Result<Packe
     };
     let len = length(&items).map_err(wrong)?;
     let files = items.len();
-    let (give, take) = mpsc::channel(WAITING);
-    let (done, results) = oneshot::channel();
-    let stream = stream::once(async move {
-        tokio::task::spawn_blocking(move || {
-            let out = Out { give: give.clone(), buffer: BytesMut::new() };
-            match write(&root, &items, out) {
-                Ok(digests) => drop(done.send(digests)),
-                Err(error) => drop(give.blocking_send(Err(error))),
-            }
-        });
-        stream::unfold(take, |mut take| async move { Some((take.recv().await?, take)) })
-    });
-    Ok(Packed { stream: Box::pin(stream.flatten()), len, results, files })
+    let (stream, results) = pieces::written(move |out| write(&root, &items, out));
+    Ok(Packed { stream: Box::pin(stream), len, results, files })
 }
 
 fn header(item: &Item) -> Header {
@@ -95,7 +83,11 @@ fn length(items: &[Item]) -> io::Result<u64> {
     Ok(heads.into_inner()?.len() as u64 + content)
 }
 
-fn write(root: &LocalRoot, items: &[Item], out: Out) -> io::Result<HashMap<usize, Option<Digest>>> {
+fn write(
+    root: &LocalRoot,
+    items: &[Item],
+    out: pieces::Pieces,
+) -> io::Result<HashMap<usize, Option<Digest>>> {
     let mut archive = tar::Builder::new(out);
     let mut digests = HashMap::new();
     for item in items {
@@ -144,29 +136,5 @@ impl Read for Content {
         };
         self.left -= read as u64;
         Ok(read)
-    }
-}
-
-/// Collects what is written into pieces. When nobody takes them any more, writing fails.
-struct Out {
-    give: mpsc::Sender<io::Result<Bytes>>,
-    buffer: BytesMut,
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = self.buffer.split().freeze();
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.give.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

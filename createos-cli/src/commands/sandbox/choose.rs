@@ -1,8 +1,11 @@
 //! Picking networks, disks and templates, on a terminal.
 
+use serde::Serialize;
+
+use crate::commands::Exit;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::format;
+use crate::output::{Table, format, ids};
 use crate::prompt;
 
 /// A kind of thing that has an id and a name.
@@ -10,6 +13,8 @@ use crate::prompt;
 pub(super) struct Kind {
     /// `network`
     pub(super) word: &'static str,
+    /// What making one is called.
+    pub(super) verb: &'static str,
     /// Makes the first one.
     pub(super) create: &'static str,
     /// Shows all of them.
@@ -20,6 +25,7 @@ pub(super) struct Kind {
 
 pub(super) const SANDBOX: Kind = Kind {
     word: "sandbox",
+    verb: "create",
     create: "createos sandbox create --shape <id>",
     list: "createos sandbox list",
     remove: "createos sandbox rm",
@@ -27,6 +33,7 @@ pub(super) const SANDBOX: Kind = Kind {
 
 pub(super) const NETWORK: Kind = Kind {
     word: "network",
+    verb: "create",
     create: "createos sandbox network create my-net",
     list: "createos sandbox network ls",
     remove: "createos sandbox network rm",
@@ -34,6 +41,7 @@ pub(super) const NETWORK: Kind = Kind {
 
 pub(super) const DISK: Kind = Kind {
     word: "disk",
+    verb: "create",
     create: "createos sandbox disk create my-disk --bucket …",
     list: "createos sandbox disk ls",
     remove: "createos sandbox disk rm",
@@ -41,6 +49,7 @@ pub(super) const DISK: Kind = Kind {
 
 pub(super) const TEMPLATE: Kind = Kind {
     word: "template",
+    verb: "build",
     create: "createos sandbox template submit my-image -f Dockerfile",
     list: "createos sandbox template ls",
     remove: "createos sandbox template rm",
@@ -104,6 +113,68 @@ impl Named {
     pub(super) fn handle(&self) -> &str {
         if self.name.is_empty() { &self.id } else { &self.name }
     }
+}
+
+/// One that was typed or picked.
+pub(super) enum Choice {
+    /// As it was typed.
+    Typed(String),
+    Picked(Named),
+}
+
+impl Choice {
+    /// What was typed, or what to type to name it.
+    pub(super) fn handle(&self) -> &str {
+        match self {
+            Self::Typed(text) => text,
+            Self::Picked(named) => named.handle(),
+        }
+    }
+
+    /// What was typed, or the id.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Typed(text) => text,
+            Self::Picked(named) => &named.id,
+        }
+    }
+}
+
+/// What was typed, or the one that is picked; `None` when nothing was picked.
+pub(super) async fn typed_or_picked(
+    ctx: &Context,
+    kind: Kind,
+    text: Option<&str>,
+    rows: impl AsyncFnOnce() -> Result<Vec<Named>, Failure>,
+) -> Result<Option<Choice>, Failure> {
+    match text.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => Ok(Some(Choice::Typed(text.to_owned()))),
+        None if ctx.interactive() => Ok(one(ctx, kind, rows().await?).await?.map(Choice::Picked)),
+        None => Err(kind.which()),
+    }
+}
+
+/// Prints a list: its ids, its JSON, or a table; where it is empty, how to make the first one.
+pub(super) fn listed<T: Serialize>(
+    ctx: &Context,
+    kind: Kind,
+    quiet: bool,
+    rows: &[T],
+    id: impl Fn(&T) -> &str,
+    table: impl FnOnce(&[T]) -> Table,
+) -> Result<Exit, Failure> {
+    if quiet {
+        ctx.out.raw(&ids(rows.iter().map(id)))?;
+        return Ok(Exit::Success);
+    }
+    ctx.out.result(&rows, || match rows.is_empty() {
+        true => format!("No {}.", kind.words(0)).into(),
+        false => ctx.out.table(&table(rows)),
+    })?;
+    if rows.is_empty() {
+        ctx.out.hint(&format!("{} one: {}", kind.verb, kind.create));
+    }
+    Ok(Exit::Success)
 }
 
 /// Picks one of these; `None` when there is none, or nothing was picked.

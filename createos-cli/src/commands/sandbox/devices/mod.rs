@@ -18,6 +18,7 @@ use crate::failure::Failure;
 /// What devices are called in messages.
 const DEVICE: Kind = Kind {
     word: "device",
+    verb: "register",
     create: "createos sandbox devices register",
     list: "createos sandbox devices list",
     remove: "createos sandbox devices remove",

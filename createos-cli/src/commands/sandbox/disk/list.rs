@@ -5,10 +5,10 @@ use createos_sdk::wire::DiskView;
 
 use super::all;
 use crate::commands::Exit;
-use crate::commands::sandbox::choose::DISK;
+use crate::commands::sandbox::choose::{self, DISK};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Table, format, ids};
+use crate::output::{Table, format};
 
 /// List your disks
 #[derive(Args)]
@@ -28,18 +28,7 @@ pub(super) struct ListArgs {
 
 pub(super) async fn run(args: ListArgs, ctx: &Context) -> Result<Exit, Failure> {
     let rows = all(&ctx.plane()?.client).await?;
-    if args.quiet {
-        ctx.out.raw(&ids(rows.iter().map(|row| row.id.as_str())))?;
-        return Ok(Exit::Success);
-    }
-    ctx.out.result(&rows, || match rows.is_empty() {
-        true => "No disks.".into(),
-        false => ctx.out.table(&table(&rows)),
-    })?;
-    if rows.is_empty() {
-        ctx.out.hint(&format!("create one: {}", DISK.create));
-    }
-    Ok(Exit::Success)
+    choose::listed(ctx, DISK, args.quiet, &rows, |row| row.id.as_str(), table)
 }
 
 fn table(rows: &[DiskView]) -> Table {

@@ -72,13 +72,7 @@ fn named(view: &DiskView) -> Named {
 
 /// The disk that was typed, or picked; `None` when nothing was picked.
 async fn chosen(ctx: &Context, text: Option<&str>) -> Result<Option<String>, Failure> {
-    match text.map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => Ok(Some(text.to_owned())),
-        None if ctx.interactive() => {
-            let rows = all(&ctx.plane()?.client).await?.iter().map(named).collect();
-            let picked = choose::one(ctx, DISK, rows).await?;
-            Ok(picked.map(|picked| picked.handle().to_owned()))
-        }
-        None => Err(DISK.which()),
-    }
+    let rows = async || Ok(all(&ctx.plane()?.client).await?.iter().map(named).collect());
+    let choice = choose::typed_or_picked(ctx, DISK, text, rows).await?;
+    Ok(choice.map(|choice| choice.handle().to_owned()))
 }

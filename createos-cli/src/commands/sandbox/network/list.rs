@@ -5,10 +5,10 @@ use createos_sdk::wire::NetworkView;
 
 use super::all;
 use crate::commands::Exit;
-use crate::commands::sandbox::choose::NETWORK;
+use crate::commands::sandbox::choose::{self, NETWORK};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::{Table, format, ids};
+use crate::output::{Table, format};
 
 /// List your private networks
 #[derive(Args)]
@@ -28,18 +28,7 @@ pub(super) struct ListArgs {
 
 pub(super) async fn run(args: ListArgs, ctx: &Context) -> Result<Exit, Failure> {
     let rows = all(&ctx.plane()?.client).await?;
-    if args.quiet {
-        ctx.out.raw(&ids(rows.iter().map(|row| row.id.as_str())))?;
-        return Ok(Exit::Success);
-    }
-    ctx.out.result(&rows, || match rows.is_empty() {
-        true => "No networks.".into(),
-        false => ctx.out.table(&table(&rows)),
-    })?;
-    if rows.is_empty() {
-        ctx.out.hint(&format!("create one: {}", NETWORK.create));
-    }
-    Ok(Exit::Success)
+    choose::listed(ctx, NETWORK, args.quiet, &rows, |row| row.id.as_str(), table)
 }
 
 fn table(rows: &[NetworkView]) -> Table {

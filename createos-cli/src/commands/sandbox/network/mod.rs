@@ -76,13 +76,7 @@ fn named(view: &NetworkView) -> Named {
 
 /// The network that was typed, or picked; `None` when nothing was picked.
 async fn chosen(ctx: &Context, text: Option<&str>) -> Result<Option<String>, Failure> {
-    match text.map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => Ok(Some(text.to_owned())),
-        None if ctx.interactive() => {
-            let rows = all(&ctx.plane()?.client).await?.iter().map(named).collect();
-            let picked = choose::one(ctx, choose::NETWORK, rows).await?;
-            Ok(picked.map(|picked| picked.handle().to_owned()))
-        }
-        None => Err(choose::NETWORK.which()),
-    }
+    let rows = async || Ok(all(&ctx.plane()?.client).await?.iter().map(named).collect());
+    let choice = choose::typed_or_picked(ctx, choose::NETWORK, text, rows).await?;
+    Ok(choice.map(|choice| choice.handle().to_owned()))
 }

@@ -79,19 +79,13 @@ fn named(view: &TemplateView) -> Named {
 /// The template that was typed, or picked; `None` when nothing was picked.
 async fn chosen(ctx: &Context, text: Option<&str>) -> Result<Option<Template>, Failure> {
     let client = &ctx.plane()?.client;
-    let word = match text.map(str::trim).filter(|text| !text.is_empty()) {
-        Some(text) => text.to_owned(),
-        None if ctx.interactive() => {
-            let rows = all(client).await?.iter().map(named).collect();
-            match choose::one(ctx, TEMPLATE, rows).await? {
-                Some(picked) => picked.id,
-                None => return Ok(None),
-            }
-        }
-        None => return Err(TEMPLATE.which()),
+    let rows = async || Ok(all(client).await?.iter().map(named).collect());
+    let Some(choice) = choose::typed_or_picked(ctx, TEMPLATE, text, rows).await? else {
+        return Ok(None);
     };
-    let found = client.get_template(&word).await;
-    found.map(Some).map_err(|error| TEMPLATE.explain(&word, error))
+    let word = choice.key();
+    let found = client.get_template(word).await;
+    found.map(Some).map_err(|error| TEMPLATE.explain(word, error))
 }
 
 /// What the server last said of it.
