@@ -13,11 +13,13 @@ pub(crate) const CONNECT: &str = "import errno, socket, sys\n\
     except socket.timeout: print('silence', end='')\n\
     except OSError as e: print(errno.errorcode.get(e.errno, e), end='')";
 
-/// Answers each connection with the address it sees at the other end.
+/// Answers each connection with the address it sees at the other end. Its own queue holds five,
+/// and who comes then waits for seconds.
 pub(crate) const SERVE: &str = "import socketserver\n\
     class Tell(socketserver.BaseRequestHandler):\n\
     \tdef handle(self): self.request.sendall(self.client_address[0].encode())\n\
     socketserver.ThreadingTCPServer.allow_reuse_address = True\n\
+    socketserver.ThreadingTCPServer.request_queue_size = 64\n\
     socketserver.ThreadingTCPServer(('0.0.0.0', 8000), Tell).serve_forever()";
 
 pub(crate) async fn member(client: &Client, networks: &[&Network]) -> Sandbox {
